@@ -1,0 +1,18 @@
+"""Networks whose parameter names are BackdoorBench's, and what they expect to be fed."""
+
+from otbr_fast.models.inputs import InputSpec
+from otbr_fast.models.loading import load_strictly, require_finite
+from otbr_fast.models.preactresnet import PreActResNet
+from otbr_fast.models.registry import SUPPORTED_MODELS, build_model, num_classes
+from otbr_fast.models.vgg import VGG
+
+__all__ = [
+    "SUPPORTED_MODELS",
+    "VGG",
+    "InputSpec",
+    "PreActResNet",
+    "build_model",
+    "load_strictly",
+    "num_classes",
+    "require_finite",
+]

@@ -1,0 +1,103 @@
+"""Putting weights into a network, strictly: all that does not fit is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from otbr_fast.errors import CheckpointError
+
+_NAMES_SHOWN = 5
+
+
+def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> nn.Module:
+    """Give a network copies of these weights; nothing may be missing, left over or misshapen.
+
+    Parameters
+    ----------
+    model : nn.Module
+        May be on the ``meta`` device: its tensors are replaced, not filled.
+    state_dict : mapping of str to Tensor
+        Floating-point weights of any precision; they become the model's own dtype, on the CPU.
+
+    Returns
+    -------
+    nn.Module
+        The same module, in eval mode.
+
+    Raises
+    ------
+    CheckpointError
+        Names the tensors that are missing, unexpected, misshapen, of another kind, or not finite.
+    """
+    expected = model.state_dict()
+    problems = [
+        *_list("missing", sorted(expected.keys() - state_dict.keys())),
+        *_list("unexpected", sorted(state_dict.keys() - expected.keys())),
+        *_list("of another shape or kind", _misfits(expected, state_dict)),
+    ]
+    if problems:
+        raise CheckpointError(
+            f"the weights do not fit {type(model).__name__}: {'; '.join(problems)}. "
+            "Give the architecture that these weights were trained in."
+        )
+    require_finite(state_dict)
+    copies = {
+        name: state_dict[name].detach().to("cpu", like.dtype, copy=True).contiguous()
+        for name, like in expected.items()
+    }
+    model.load_state_dict(copies, strict=True, assign=True)
+    return model.eval()
+
+
+def require_finite(state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Raise a `CheckpointError` that names the tensors holding NaN or infinity, if any do."""
+    bad = [name for name, tensor in state_dict.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise CheckpointError(
+            f"NaN or infinite values in {_shorten(bad)}: the network is broken and cannot be used; "
+            "get an undamaged copy of the weights."
+        )
+
+
+def tensor_of(state_dict: Mapping[str, torch.Tensor], name: str, n_dims: int) -> torch.Tensor:
+    """Return the named tensor, of so many dimensions; otherwise a `CheckpointError` names it."""
+    tensor = state_dict.get(name)
+    if tensor is None:
+        raise CheckpointError(
+            f"the weights have no tensor {name!r}: they are of another architecture or incomplete."
+        )
+    if tensor.ndim != n_dims:
+        raise CheckpointError(
+            f"{name!r} has shape {tuple(tensor.shape)}, but {n_dims} dimensions are needed: "
+            "the weights are of another architecture or damaged."
+        )
+    return tensor
+
+
+def _misfits(
+    expected: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor]
+) -> list[str]:
+    shared = [name for name in expected if name in state_dict]
+    return [
+        f"{name} ({_kind(state_dict[name])} instead of {_kind(expected[name])})"
+        for name in shared
+        if state_dict[name].shape != expected[name].shape
+        or state_dict[name].is_floating_point() != expected[name].is_floating_point()
+    ]
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _list(what: str, names: list[str]) -> list[str]:
+    return [f"{len(names)} {what}: {_shorten(names)}"] if names else []
+
+
+def _shorten(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    rest = len(names) - _NAMES_SHOWN
+    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,0 +1,98 @@
+"""From weights to a network: the architectures known by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from otbr_fast.errors import CheckpointError, UnsupportedModelError
+from otbr_fast.models.preactresnet import PreActResNet
+from otbr_fast.models.vgg import VGG
+
+# Depth of each named network: blocks, or convolutions, in each stage.
+_Depths = dict[str, tuple[int, ...]]
+_PREACTRESNETS: _Depths = {"preactresnet18": (2, 2, 2, 2), "preactresnet34": (3, 4, 6, 3)}
+_VGGS: _Depths = {
+    "vgg11_bn": (1, 1, 2, 2, 2),
+    "vgg13_bn": (2, 2, 2, 2, 2),
+    "vgg16_bn": (2, 2, 3, 3, 3),
+    "vgg19_bn": (2, 2, 4, 4, 4),
+}
+_ANY_PREACTRESNET, _ANY_VGG = "preactresnet", "vgg_bn"
+
+SUPPORTED_MODELS = (*_PREACTRESNETS, _ANY_PREACTRESNET, *_VGGS, _ANY_VGG)
+"""Names that `build_model` takes; those without a number fit any depth."""
+
+
+def build_model(
+    state_dict: Mapping[str, torch.Tensor], model_name: str | None = None
+) -> tuple[nn.Module, str]:
+    """Build the network that these weights belong to, and load them strictly.
+
+    Parameters
+    ----------
+    state_dict : mapping of str to Tensor
+        Weights under BackdoorBench's names (torchvision's for VGG). Widths, depth, input channels
+        and classes are read from them. They are copied.
+    model_name : str, optional
+        One of `SUPPORTED_MODELS`; inferred from the weights when not given.
+
+    Returns
+    -------
+    model : nn.Module
+        In eval mode, on the CPU, in float32; traceable by ``torch.fx``.
+    model_name : str
+        The name given or found.
+
+    Raises
+    ------
+    CheckpointError
+        The name is not supported, or the weights do not fit the architecture.
+    """
+    if model_name is not None and model_name not in SUPPORTED_MODELS:
+        raise CheckpointError(
+            f"model {model_name!r} is not supported; supported are {', '.join(SUPPORTED_MODELS)}."
+        )
+    model: nn.Module
+    if (model_name or _family(state_dict)).startswith("vgg"):
+        vgg = VGG.from_state_dict(state_dict)
+        model, depth = vgg, tuple(len(stage) for stage in vgg.stages)
+        known, generic = _VGGS, _ANY_VGG
+    else:
+        resnet = PreActResNet.from_state_dict(state_dict)
+        model, depth = resnet, resnet.num_blocks
+        known, generic = _PREACTRESNETS, _ANY_PREACTRESNET
+    found = next((name for name, stages in known.items() if stages == depth), generic)
+    if model_name is None or model_name == generic:
+        return model, model_name or found
+    if model_name != found:
+        raise CheckpointError(
+            f"{model_name!r} has {known[model_name]} layers in its stages, but the weights have "
+            f"{depth}: use {found!r}, or leave the name out."
+        )
+    return model, model_name
+
+
+def num_classes(model: nn.Module) -> int:
+    """Return the number of logits: the outputs of the model's last linear layer."""
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linears:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no linear layer to tell the number of classes from; "
+            "give the number of classes."
+        )
+    return linears[-1].out_features
+
+
+def _family(state_dict: Mapping[str, torch.Tensor]) -> str:
+    if "features.0.weight" in state_dict:
+        return _ANY_VGG
+    if "layer1.0.conv1.weight" in state_dict and "linear.weight" in state_dict:
+        return _ANY_PREACTRESNET
+    shown = ", ".join(list(state_dict)[:3]) or "none at all"
+    raise CheckpointError(
+        f"the tensors' names ({shown} ...) are of no known architecture; supported are "
+        f"{', '.join(SUPPORTED_MODELS)}."
+    )
