@@ -1,0 +1,29 @@
+"""Reading and writing models, their descriptions and BackdoorBench's records."""
+
+from otbr_fast.io.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    save_safetensors,
+    state_dict_hash,
+)
+from otbr_fast.io.defense import defense_paths, save_defense_result
+from otbr_fast.io.description import AttackDescription, ModelDescription, read_description
+from otbr_fast.io.files import check_absent, write_file
+from otbr_fast.io.record import PoisonedImage, Record, load_record
+
+__all__ = [
+    "AttackDescription",
+    "Checkpoint",
+    "ModelDescription",
+    "PoisonedImage",
+    "Record",
+    "check_absent",
+    "defense_paths",
+    "load_checkpoint",
+    "load_record",
+    "read_description",
+    "save_defense_result",
+    "save_safetensors",
+    "state_dict_hash",
+    "write_file",
+]

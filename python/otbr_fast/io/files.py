@@ -1,0 +1,57 @@
+"""Writing files so that they are whole or absent, and never in place of another unasked."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from otbr_fast.errors import OutputExistsError
+
+
+def check_absent(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
+    """Raise an `OutputExistsError` naming those of the paths that exist, unless `overwrite`."""
+    if overwrite:
+        return
+    existing = [os.fspath(path) for path in paths if os.path.lexists(path)]
+    if existing:
+        raise OutputExistsError(
+            f"{', '.join(existing)} would be overwritten; choose another name, or ask to overwrite."
+        )
+
+
+@contextmanager
+def write_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Yield a path to write to, beside the wanted one; publish it there on leaving.
+
+    The wanted file appears whole and at once, or not at all if the body raises. Missing folders
+    are made. The yielded path has the wanted one's suffix.
+
+    Raises
+    ------
+    OutputExistsError
+        The wanted path exists (when entered, or meanwhile) and `overwrite` is false.
+    """
+    wanted = Path(path)
+    check_absent([wanted], overwrite)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    draft = wanted.with_name(f".{wanted.stem}.{secrets.token_hex(8)}{wanted.suffix}")
+    try:
+        yield draft
+        _publish(draft, wanted, overwrite)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _publish(draft: Path, wanted: Path, overwrite: bool) -> None:
+    if not overwrite:
+        try:
+            os.link(draft, wanted)  # unlike a rename, never replaces a file
+            return
+        except FileExistsError:
+            check_absent([wanted], overwrite)
+        except OSError:  # a file system without links: the best left is to look, then rename
+            check_absent([wanted], overwrite)
+    os.replace(draft, wanted)
