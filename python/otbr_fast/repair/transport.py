@@ -1,0 +1,192 @@
+"""Optimal transport from a pruned layer's neurons to the backdoored ones (paper, stage 2)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from otbr_fast import ot
+from otbr_fast.repair.config import Mode
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LayerTransport:
+    """One layer's optimal plan, factored, and the map T = P diag(1/β) that it makes.
+
+    Parameters
+    ----------
+    name : str
+        The layer.
+    n_pruned : int
+        How many of its n neurons are pruned.
+    spread : csr_array, shape (n, g)
+        Share of each of g source points that each pruned-network neuron has; columns sum to 1.
+    grouped_plan : csr_array, shape (g, n)
+        Mass that goes from each source point to each backdoored neuron.
+    beta : ndarray, shape (n,)
+        Masses β of the backdoored neurons.
+    value : float
+        The optimal cost ⟨P, C⟩.
+    duality_gap : float
+        How far from optimal the cost can be at most, by the solver's certificate.
+    solved_shape : (int, int)
+        Size of the problem that the solver was given; (0, 0) if nothing had to move.
+    seconds : float
+        Wall time taken.
+    """
+
+    name: str
+    n_pruned: int
+    spread: sparse.csr_array
+    grouped_plan: sparse.csr_array
+    beta: Array
+    value: float
+    duality_gap: float
+    solved_shape: tuple[int, int]
+    seconds: float
+
+    @property
+    def plan(self) -> sparse.csr_array:
+        """The plan P, shape (n, n): rows sum to α (uniform), columns to β."""
+        return sparse.csr_array(self.spread @ self.grouped_plan)
+
+    def push(self, values: Array) -> Array:
+        """Carry a value of each pruned-network neuron over: Tᵀ values, shape (n, d) to (n, d)."""
+        received = self.grouped_plan.T @ (self.spread.T @ values)
+        return np.asarray(received / self.beta[:, None])
+
+    def push_inputs(self, kernels: Array) -> Array:
+        """Mix a weight's input channels: W T, for W of shape (n_out, n, height, width)."""
+        by_input = kernels.swapaxes(0, 1)
+        mixed = self.push(by_input.reshape(len(by_input), -1))
+        return mixed.reshape(by_input.shape).swapaxes(0, 1)
+
+
+def transport_layer(
+    name: str,
+    weights: Array,
+    pruned: NDArray[np.bool_],
+    beta: Array,
+    mode: Mode = "default",
+    *,
+    n_threads: int | None = None,
+) -> LayerTransport:
+    """Find an optimal plan from a pruned layer to the backdoored one.
+
+    The pruned layer's rows are ``weights`` with pruned rows 0 and have mass 1/n each; the ground
+    cost is the Euclidean distance. Paper mode hands the whole problem to the solver, as
+    published. Default mode solves an exact reduction of it, which also makes the plan canonical:
+    identical pruned rows share evenly.
+
+    Parameters
+    ----------
+    name : str
+        The layer's name.
+    weights : ndarray, shape (n, d)
+        The backdoored layer, one row a neuron.
+    pruned : ndarray of bool, shape (n,)
+        Which neurons are pruned.
+    beta : ndarray, shape (n,)
+        Positive masses of the backdoored neurons, with sum 1.
+    mode : {"default", "paper"}
+        Which problem is solved; the cost found is the same.
+    n_threads : int, optional
+        Threads of the solver.
+    """
+    start = time.perf_counter()
+    solve = _full if mode == "paper" else _reduced
+    spread, plan, solved = solve(weights, pruned, beta, n_threads)
+    return LayerTransport(
+        name=name,
+        n_pruned=int(pruned.sum()),
+        spread=spread,
+        grouped_plan=plan,
+        beta=beta,
+        value=solved.value,
+        duality_gap=solved.duality_gap,
+        solved_shape=solved.shape,
+        seconds=time.perf_counter() - start,
+    )
+
+
+@dataclass(frozen=True)
+class _Solved:
+    value: float = 0.0
+    duality_gap: float = 0.0
+    shape: tuple[int, int] = (0, 0)
+
+
+_Solution = tuple[sparse.csr_array, sparse.csr_array, _Solved]
+
+
+def _full(
+    weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
+) -> _Solution:
+    """Solve the problem as it is stated."""
+    n = len(weights)
+    sources = np.where(pruned[:, None], 0.0, weights)
+    plan, solved = _solve(sources, weights, np.full(n, 1 / n), beta, n_threads)
+    return sparse.csr_array(sparse.eye_array(n)), plan, solved
+
+
+def _reduced(
+    weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
+) -> _Solution:
+    """Solve what is left when mass that need not move stays and equal rows are one point.
+
+    An unpruned row is the same point on both sides and the cost is a metric, so by the triangle
+    inequality some optimal plan leaves min(α_k, β_k) in place. The pruned rows are all the point
+    0: they are one source, the last, whose mass is spread evenly over them.
+    """
+    n = len(weights)
+    kept = np.flatnonzero(~pruned)
+    spread = _spread(pruned)
+    supply = np.asarray(spread.astype(bool).sum(axis=0)) / n
+    demand = beta.copy()
+    staying = np.minimum(supply[: kept.size], demand[kept])
+    supply[: kept.size] -= staying
+    demand[kept] -= staying
+    stay = sparse.csr_array((staying, (np.arange(kept.size), kept)), shape=(supply.size, n))
+    moving = supply.sum()
+    if moving <= n * np.finfo(np.float64).eps:  # α = β, to rounding
+        return spread, stay, _Solved()
+    rows, columns = np.flatnonzero(supply), np.flatnonzero(demand)
+    points = np.zeros((supply.size, weights.shape[1]))
+    points[: kept.size] = weights[kept]
+    move, solved = _solve(
+        points[rows],
+        weights[columns],
+        supply[rows] / moving,
+        demand[columns] / demand.sum(),
+        n_threads,
+    )
+    entries = move.tocoo()
+    places = (rows[entries.row], columns[entries.col])
+    plan = stay + sparse.csr_array((moving * entries.data, places), shape=stay.shape)
+    found = replace(solved, value=moving * solved.value, duality_gap=moving * solved.duality_gap)
+    return spread, sparse.csr_array(plan), found
+
+
+def _spread(pruned: NDArray[np.bool_]) -> sparse.csr_array:
+    """Give each kept neuron a source of its own and all pruned ones an even share of the last."""
+    n_pruned = int(pruned.sum())
+    n_kept = pruned.size - n_pruned
+    group = np.where(pruned, n_kept, np.cumsum(~pruned) - 1)
+    share = np.where(pruned, 1 / max(n_pruned, 1), 1.0)
+    shape = (pruned.size, n_kept + (n_pruned > 0))
+    return sparse.csr_array((share, (np.arange(pruned.size), group)), shape=shape)
+
+
+def _solve(
+    sources: Array, targets: Array, a: Array, b: Array, n_threads: int | None
+) -> tuple[sparse.csr_array, _Solved]:
+    cost = ot.cost_matrix(sources, targets, metric="euclidean", n_threads=n_threads)
+    result = ot.solve(cost, a, b, n_threads=n_threads)
+    solved = _Solved(result.value, result.certificate.duality_gap, cost.shape)
+    return result.plan, solved

@@ -1,0 +1,108 @@
+"""Random unlearning: train a copy to forget, on noise with random labels (paper, stage 1)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from otbr_fast.errors import RepairError
+from otbr_fast.models.inputs import InputSpec
+from otbr_fast.repair.config import RepairConfig
+from otbr_fast.repair.progress import Progress, silent
+
+
+def random_unlearn(
+    model: nn.Module,
+    inputs: InputSpec,
+    num_classes: int,
+    config: RepairConfig,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Train a copy of a network to maximise cross-entropy on noise with random labels.
+
+    All random numbers come from one CPU generator seeded with ``config.seed``; each step draws
+    its noise first, then its labels. In paper mode the noise is uniform in [0, 1] and is not
+    normalised, and the last class is never drawn, as published; in default mode it is uniform
+    over the model's own input range, normalised as the model expects, with labels of all classes.
+    The copy is in train mode, so batch statistics are used and running ones move, except for
+    dropout, which stays off: it would draw from torch's global generator.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The backdoored network; it is not changed.
+    inputs : InputSpec
+        Shape, range and normalisation of its input.
+    num_classes : int
+        Its number of logits, at least 2.
+    config : RepairConfig
+        ``mode``, ``steps``, ``lr``, ``momentum``, ``batch_size`` and ``seed`` are used.
+    device : torch.device or str
+        Where to train.
+    progress : callable, optional
+        Called after each step with ``("unlearn", done, steps)``.
+
+    Returns
+    -------
+    nn.Module
+        The unlearned copy, in eval mode, on the device; in float32 if the model is in half
+        precision.
+
+    Raises
+    ------
+    RepairError
+        The loss or a weight is not finite.
+    """
+    if num_classes < 2:
+        raise RepairError(f"num_classes={num_classes}: unlearning needs at least two classes")
+    tell = progress or silent
+    unlearned = _trainable_copy(model, torch.device(device))
+    dtype = next(unlearned.parameters()).dtype
+    optimizer = torch.optim.SGD(unlearned.parameters(), lr=config.lr, momentum=config.momentum)
+    generator = torch.Generator().manual_seed(config.seed)
+    for step in range(config.steps):
+        noise, labels = _draw(inputs, num_classes, config, generator)
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            loss = -cross_entropy(unlearned(noise.to(device, dtype)), labels.to(device))
+            loss.backward()  # type: ignore[no-untyped-call]
+        if not torch.isfinite(loss):
+            raise _diverged(f"loss {float(loss)} in step {step + 1}", config)
+        optimizer.step()
+        tell("unlearn", step + 1, config.steps)
+    for name, parameter in unlearned.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise _diverged(f"weight '{name}' is not finite", config)
+    return unlearned.eval()
+
+
+def _trainable_copy(model: nn.Module, device: torch.device) -> nn.Module:
+    copied = copy.deepcopy(model).to(device).train().requires_grad_(True)
+    if next(copied.parameters()).dtype.itemsize < torch.float32.itemsize:
+        copied = copied.float()  # in half precision, steps of 1e-4 would be rounded away
+    for module in copied.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    return copied
+
+
+def _draw(
+    inputs: InputSpec, num_classes: int, config: RepairConfig, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw a step's noise (N, C, H, W) and labels (N,)."""
+    shape = (config.batch_size, *inputs.shape)
+    noise = torch.rand(shape, generator=generator, dtype=torch.float32)
+    drawn_classes = num_classes - 1 if config.mode == "paper" else num_classes
+    labels = torch.randint(0, drawn_classes, (config.batch_size,), generator=generator)
+    if config.mode == "default":
+        noise = inputs.normalize(inputs.low + (inputs.high - inputs.low) * noise)
+    return noise, labels
+
+
+def _diverged(what: str, config: RepairConfig) -> RepairError:
+    return RepairError(f"random unlearning diverged ({what}): use a lower lr than {config.lr}")
