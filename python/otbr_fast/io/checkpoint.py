@@ -159,7 +159,8 @@ def state_dict_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
     for name, tensor in sorted(state_dict.items()):
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
+        if flat.numel():  # torch cannot reinterpret the bytes of no numbers
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

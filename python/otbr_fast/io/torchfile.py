@@ -14,7 +14,7 @@ import torch
 
 from otbr_fast.errors import CheckpointError
 
-_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+_REFUSED = re.compile(r"(?:GLOBAL |got <class ')([\w.]+)")  # in the words of torch.load
 
 SafeGlobal = Callable[..., Any] | tuple[Callable[..., Any], str]
 
@@ -31,7 +31,7 @@ def read_torch_file(path: Path) -> object:
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             content: object = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
+    except (FileNotFoundError, PermissionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}.") from error
     except Exception as error:  # damaged bytes may raise anything while they are decoded
         raise CheckpointError(f"{path} {_reason(error)}") from error
@@ -45,7 +45,10 @@ def _reason(error: Exception) -> str:
             f"is refused: it asks for {refused[1]!r}, and reading that could run code. Nothing was "
             "run. Ask for the weights alone, as .safetensors or torch.save(model.state_dict(), ...)"
         )
-    return "is damaged, incomplete or not a PyTorch file; get an undamaged copy."
+    return (
+        "is damaged, incomplete, not a PyTorch file, or holds other things than weights. Nothing "
+        "in it was run. Get an undamaged copy, of the weights alone."
+    )
 
 
 def _numpy_globals() -> list[SafeGlobal]:

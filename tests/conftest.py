@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import torch
+from otbr_fast.models import VGG, PreActResNet
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real networks and data: $OTBR_FAST_SHARED, else the folder `shared` beside the project."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("OTBR_FAST_SHARED", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real networks at {folder}; OTBR_FAST_SHARED can name their folder")
+    return folder
+
+
+@pytest.fixture
+def tiny_resnet() -> PreActResNet:
+    """A PreAct-ResNet18, 4 to 8 channels wide, for 3x8x8 images of 5 classes."""
+    return _random(PreActResNet((2, 2, 2, 2), (4, 4, 6, 6, 8), in_channels=3, num_classes=5))
+
+
+@pytest.fixture
+def tiny_vgg() -> VGG:
+    """A narrow VGG11-BN for 3x32x32 images of 5 classes."""
+    stages = ((4,), (5,), (6, 6), (7, 7), (8, 8))
+    return _random(VGG(stages, in_channels=3, num_classes=5, pool_size=1, hidden=(9, 10)))
+
+
+def _random(model: Model) -> Model:
+    """Fill with numbers of a fixed seed, batch statistics too, and leave torch's own seed alone."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.1, 0.5, generator=generator)
+    model.eval()
+    return model
