@@ -1,0 +1,96 @@
+from typing import TypeVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "EntropicSolution",
+    "ExactSolution",
+    "__version__",
+    "build_profile",
+    "cost_matrix",
+    "default_threads",
+    "entropic_plan",
+    "simd_path",
+    "solve_entropic",
+    "solve_exact",
+]
+
+_T = TypeVar("_T", np.float32, np.float64)
+
+__version__: str
+build_profile: str
+
+@final
+class ExactSolution:
+    @property
+    def rows(self) -> NDArray[np.uint32]: ...
+    @property
+    def cols(self) -> NDArray[np.uint32]: ...
+    @property
+    def masses(self) -> NDArray[np.float64]: ...
+    @property
+    def u(self) -> NDArray[np.float64]: ...
+    @property
+    def v(self) -> NDArray[np.float64]: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def duality_gap(self) -> float: ...
+    @property
+    def worst_reduced_cost(self) -> float: ...
+    @property
+    def marginal_error(self) -> float: ...
+    @property
+    def optimal(self) -> bool: ...
+    @property
+    def n_iter(self) -> int: ...
+
+@final
+class EntropicSolution:
+    @property
+    def f(self) -> NDArray[np.float64]: ...
+    @property
+    def g(self) -> NDArray[np.float64]: ...
+    @property
+    def errors(self) -> NDArray[np.float64]: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def duality_gap(self) -> float: ...
+    @property
+    def marginal_error(self) -> float: ...
+    @property
+    def converged(self) -> bool: ...
+    @property
+    def n_iter(self) -> int: ...
+
+def simd_path() -> str: ...
+def default_threads() -> int: ...
+def cost_matrix(
+    x: NDArray[_T], y: NDArray[_T], metric: str, n_threads: int | None
+) -> NDArray[_T]: ...
+def solve_exact(
+    M: NDArray[np.float32] | NDArray[np.float64],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    max_iter: int,
+    n_threads: int | None,
+) -> ExactSolution: ...
+def solve_entropic(
+    M: NDArray[np.float32] | NDArray[np.float64],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    reg: float,
+    max_iter: int,
+    stop_threshold: float,
+    start: NDArray[np.float64] | None,
+    n_threads: int | None,
+) -> EntropicSolution: ...
+def entropic_plan(
+    M: NDArray[_T],
+    f: NDArray[np.float64],
+    g: NDArray[np.float64],
+    reg: float,
+    n_threads: int | None,
+) -> NDArray[_T]: ...

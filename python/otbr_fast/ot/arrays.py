@@ -1,0 +1,71 @@
+"""numpy arrays and CPU torch tensors, without importing torch.
+
+A tensor can only come from somebody who has imported torch, so it is found in `sys.modules`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32] | NDArray[np.float64]
+Vector = NDArray[np.float64]
+
+
+def is_tensor(x: object) -> bool:
+    """Whether this is a torch tensor."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def to_numpy(x: Any, name: str) -> NDArray[Any]:
+    """Take any array-like as a numpy array, without a copy where that is possible.
+
+    Raises
+    ------
+    ValueError
+        A tensor on a GPU or one that requires a gradient, complex numbers, a ragged list.
+    """
+    if is_tensor(x):
+        if x.device.type != "cpu":
+            raise ValueError(f"{name} is on {x.device}; the solvers run on the CPU, use {name}.cpu()")
+        if x.requires_grad:
+            raise ValueError(
+                f"{name} requires a gradient, and the solvers give none; use {name}.detach()"
+            )
+        half = {"torch.float16", "torch.bfloat16"}
+        x = (x.float() if str(x.dtype) in half else x).numpy()
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} has dtype {array.dtype}; real numbers are needed")
+    return array
+
+
+def matrix(x: Any, name: str) -> Matrix:
+    """Take as a C-contiguous matrix, float32 if it is that or half precision, else float64."""
+    array = to_numpy(x, name)
+    if array.ndim != 2:
+        raise ValueError(f"{name} has shape {array.shape}; a matrix is needed")
+    single = array.dtype in (np.float16, np.float32)
+    return np.ascontiguousarray(array, dtype=np.float32 if single else np.float64)
+
+
+def masses(x: Any, name: str, length: int) -> Vector:
+    """Take as a float64 vector; None and an empty list stand for uniform masses."""
+    if x is None or len(x) == 0:
+        return np.full(length, 1.0 / length) if length else np.empty(0)
+    array = to_numpy(x, name)
+    if array.ndim != 1:
+        raise ValueError(f"{name} has shape {array.shape}; a vector of {length} masses is needed")
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def like(array: NDArray[Any], sources: Iterable[Any]) -> Any:
+    """Give back the kind of the sources: a tensor if any of them is one."""
+    if any(is_tensor(x) for x in sources):
+        return sys.modules["torch"].from_numpy(array)
+    return array

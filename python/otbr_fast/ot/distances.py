@@ -1,0 +1,52 @@
+"""Distances between the rows of two matrices."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from otbr_fast import _core
+from otbr_fast.ot.arrays import like, matrix
+
+Metric = Literal["euclidean", "sqeuclidean", "cosine"]
+
+
+def cost_matrix(
+    X: Any, Y: Any = None, metric: Metric = "euclidean", *, n_threads: int | None = None
+) -> Any:
+    """Distances between all rows of X and all rows of Y.
+
+    Parameters
+    ----------
+    X : array-like or torch.Tensor, shape (n, d)
+    Y : array-like or torch.Tensor, shape (m, d), optional
+        X itself by default.
+    metric : {"euclidean", "sqeuclidean", "cosine"}
+        Cosine is 1 - <x, y> / (|x| |y|).
+    n_threads : int, optional
+        All cores by default. The result does not depend on it.
+
+    Returns
+    -------
+    array or tensor, shape (n, m)
+        float32 if both inputs are (or are half precision), else float64.
+
+    Notes
+    -----
+    Equal rows have distance exactly 0. With u the unit roundoff of the element type, the relative
+    error of a squared distance is at most 16 (d + 8) u, and about u where |x - y|^2 is below
+    (|x|^2 + |y|^2) / 16: nearly equal rows are subtracted in float64, not expanded.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, NaN or infinity, a zero row under "cosine", values so large or
+        small that their distances leave the range of the element type.
+    """
+    sources = (X,) if Y is None else (X, Y)
+    X = matrix(X, "X")
+    Y = X if Y is None else matrix(Y, "Y")
+    if X.dtype != Y.dtype:
+        X, Y = X.astype(np.float64), Y.astype(np.float64)
+    return like(_core.cost_matrix(X, Y, metric, n_threads), sources)

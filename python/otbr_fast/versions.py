@@ -1,0 +1,38 @@
+"""What is installed and what the machine gives."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from otbr_fast import _core
+
+_PACKAGES = ("numpy", "scipy", "torch", "safetensors", "POT")
+
+
+def show_versions() -> dict[str, str | int | None]:
+    """Versions, SIMD path, threads and build profile, for reports and bug reports.
+
+    Returns
+    -------
+    dict
+        ``otbr_fast``, ``python``, ``platform``, the version of each package that matters (None
+        where it is not installed), ``simd`` (the path chosen at run time: "avx512", "avx2",
+        "neon" or "portable"), ``threads`` (used when ``n_threads`` is None) and
+        ``build_profile`` ("release" or "debug"). Nothing is imported to find them.
+    """
+    packages: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = None
+    return {
+        "otbr_fast": _core.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **packages,
+        "simd": _core.simd_path(),
+        "threads": _core.default_threads(),
+        "build_profile": _core.build_profile,
+    }

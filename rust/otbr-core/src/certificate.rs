@@ -1,0 +1,78 @@
+//! Proof of optimality, computed from the plan, the potentials and the cost alone.
+
+use crate::double_double::Dd;
+use crate::plan::SparsePlan;
+use crate::pricing::Pricing;
+use crate::problem::Problem;
+use crate::scalar::Scalar;
+use crate::threads::Threads;
+
+/// Rows priced at a time.
+const CHUNK: usize = 64;
+
+/// What a plan and potentials prove.
+///
+/// For reduced costs r = M − u − v and any plan Q with the marginals of P,
+/// ⟨P − Q, M⟩ = ⟨P, r⟩ − ⟨Q, r⟩ ≤ ⟨P, r⟩ + max(0, −min r) · mass: the duality gap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Certificate {
+    /// ⟨P, M⟩.
+    pub value: f64,
+    /// No plan with the marginals of P costs less than `value − duality_gap`.
+    pub duality_gap: f64,
+    /// Least reduced cost over all cells; optimal means not negative.
+    pub worst_reduced_cost: f64,
+    /// L1 distance of the plan's marginals from those asked for.
+    pub marginal_error: f64,
+    /// Total mass.
+    mass: f64,
+    /// Magnitude of costs and potentials, the scale of rounding.
+    scale: f64,
+}
+
+impl Certificate {
+    /// Optimal to a relative 1e-9; for values near zero, to 1e-20 of the scale of the costs, which
+    /// is what twice the precision of `f64` can tell.
+    pub fn proves_optimal(&self) -> bool {
+        let floor = 1e-20 * self.scale * self.mass;
+        self.duality_gap <= (1e-9 * self.value.abs()).max(floor) && self.marginal_error <= 1e-12 * self.mass
+    }
+}
+
+pub(crate) fn certify<T: Scalar>(
+    problem: &Problem<'_, T>,
+    plan: &SparsePlan,
+    u: &[Dd],
+    v: &[Dd],
+    threads: &Threads,
+) -> Certificate {
+    let reduced_cost = |cost: f64, i: usize, j: usize| Dd::from(cost) - u[i] - v[j];
+    let (mut value, mut slack) = (Dd::ZERO, Dd::ZERO);
+    for (i, j, mass) in plan.entries() {
+        let cost = problem.cost.at(i, j);
+        value += Dd::product(cost, mass);
+        slack += reduced_cost(cost, i, j).times(mass);
+    }
+    let rounded = |x: &[Dd]| -> Vec<f64> { x.iter().map(|x| x.hi).collect() };
+    let (u_hi, v_hi) = (rounded(u), rounded(v));
+    let pricing = Pricing::new(&problem.cost, &u_hi, &v_hi);
+    let arch = pulp::Arch::new();
+    let (rows, cols) = (problem.cost.rows(), problem.cost.cols());
+    let least = threads
+        .map_rows(rows, cols, CHUNK, |range| {
+            pricing.least_exact(range, f64::MAX, arch, reduced_cost).map(|c| c.reduced_cost.to_f64())
+        })
+        .into_iter()
+        .flatten()
+        .fold(f64::INFINITY, f64::min);
+    let gap = slack + Dd::product(problem.total, (-least).max(0.0));
+    let u_max = u_hi.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+    Certificate {
+        value: value.to_f64(),
+        duality_gap: gap.to_f64().max(0.0),
+        worst_reduced_cost: least,
+        marginal_error: plan.marginal_error(&problem.a, &problem.b),
+        mass: problem.total,
+        scale: problem.cost.max_abs() + u_max + pricing.v_max,
+    }
+}

@@ -1,0 +1,6 @@
+//! Entropic optimal transport.
+
+mod exponential;
+mod sinkhorn;
+
+pub use sinkhorn::{EntropicSolution, SinkhornOptions, dense_plan, sinkhorn};

@@ -1,0 +1,69 @@
+//! Exact optimal transport.
+
+mod masses;
+mod simplex;
+mod start;
+mod tree;
+
+use crate::certificate::{Certificate, certify};
+use crate::error::Result;
+use crate::interrupt::Interrupt;
+use crate::plan::SparsePlan;
+use crate::problem::Problem;
+use crate::scalar::Scalar;
+use crate::threads::Threads;
+use masses::IntegerMasses;
+
+/// How a solver ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The certificate proves the plan optimal to a relative 1e-9.
+    Optimal,
+    /// The iterations ran out, or the certificate proves less; the gap says how much may be lost.
+    IterationLimit,
+}
+
+/// A plan, the potentials that go with it, and what they prove.
+#[derive(Debug, Clone)]
+pub struct ExactSolution {
+    /// The plan; at most n + m − 1 entries.
+    pub plan: SparsePlan,
+    /// Potentials of the rows, length n.
+    pub u: Vec<f64>,
+    /// Potentials of the columns, length m.
+    pub v: Vec<f64>,
+    /// What plan and potentials prove, computed anew from the cost.
+    pub certificate: Certificate,
+    /// How the solver ended.
+    pub status: Status,
+    /// Pivots made.
+    pub n_iter: u64,
+}
+
+/// Solve a problem exactly, with at most `max_iter` pivots.
+///
+/// # Errors
+/// `Error::Interrupted` when `interrupt` says so.
+pub fn solve<T: Scalar>(
+    problem: &Problem<'_, T>,
+    max_iter: u64,
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<ExactSolution> {
+    let masses = IntegerMasses::new(problem);
+    let basis = simplex::solve(problem, &masses, max_iter, interrupt)?;
+    let entries = basis.tree.cells().map(|c| (c.row, c.col, masses.to_mass(c.flow))).collect();
+    let shape = (problem.cost.rows(), problem.cost.cols());
+    let plan = SparsePlan::from_entries(shape, entries);
+    let (u, v) = basis.tree.potentials();
+    let certificate = certify(problem, &plan, &u, &v, threads);
+    let proven = basis.complete && certificate.proves_optimal();
+    Ok(ExactSolution {
+        plan,
+        u: u.iter().map(|x| x.to_f64()).collect(),
+        v: v.iter().map(|x| x.to_f64()).collect(),
+        certificate,
+        status: if proven { Status::Optimal } else { Status::IterationLimit },
+        n_iter: basis.n_pivots,
+    })
+}

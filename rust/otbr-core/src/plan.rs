@@ -1,0 +1,46 @@
+//! A sparse transport plan.
+
+/// Entries (row, column, mass), sorted by row, then column; every mass is positive.
+///
+/// An exact plan has at most n + m − 1 of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SparsePlan {
+    /// Shape (n, m).
+    pub shape: (usize, usize),
+    /// Row of each entry.
+    pub rows: Vec<u32>,
+    /// Column of each entry.
+    pub cols: Vec<u32>,
+    /// Mass of each entry.
+    pub masses: Vec<f64>,
+}
+
+impl SparsePlan {
+    /// From entries in any order; those without mass are dropped.
+    pub fn from_entries(shape: (usize, usize), mut entries: Vec<(u32, u32, f64)>) -> Self {
+        entries.retain(|e| e.2 > 0.0);
+        entries.sort_unstable_by_key(|e| (e.0, e.1));
+        Self {
+            shape,
+            rows: entries.iter().map(|e| e.0).collect(),
+            cols: entries.iter().map(|e| e.1).collect(),
+            masses: entries.iter().map(|e| e.2).collect(),
+        }
+    }
+
+    /// Entries as (row, column, mass).
+    pub fn entries(&self) -> impl Iterator<Item = (usize, usize, f64)> + '_ {
+        let cells = self.rows.iter().zip(&self.cols);
+        cells.zip(&self.masses).map(|((&i, &j), &mass)| (i as usize, j as usize, mass))
+    }
+
+    /// L1 distance of the plan's marginals from (a, b).
+    pub fn marginal_error(&self, a: &[f64], b: &[f64]) -> f64 {
+        let (mut left, mut right) = (a.to_vec(), b.to_vec());
+        for (i, j, mass) in self.entries() {
+            left[i] -= mass;
+            right[j] -= mass;
+        }
+        left.iter().chain(&right).map(|x| x.abs()).sum()
+    }
+}

@@ -1,0 +1,158 @@
+//! Checked input: a cost matrix and two marginals. A `Problem` that exists can be solved.
+
+use crate::error::{Error, Result};
+use crate::scalar::Scalar;
+use crate::threads::Threads;
+
+/// Largest and smallest (non-zero) magnitude of costs and total mass: beyond them products and
+/// their rounding errors overflow or underflow.
+const MAGNITUDE: (f64, f64) = (1e-120, 1e120);
+
+/// Nodes are numbered with `u32`, and `u32::MAX` stands for none.
+const MAX_NODES: usize = (u32::MAX >> 1) as usize;
+
+/// The sums of a and b may differ by this much relative to the larger, as in POT.
+const MASS_TOLERANCE: f64 = 1e-6;
+
+/// A row-major matrix that somebody else owns, with finite entries.
+#[derive(Clone, Copy)]
+pub struct MatrixView<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    max_abs: f64,
+}
+
+impl<'a, T: Scalar> MatrixView<'a, T> {
+    /// Check shape, finiteness and magnitude. `name` is what messages call the matrix.
+    pub fn new(
+        name: &'static str,
+        data: &'a [T],
+        rows: usize,
+        cols: usize,
+        threads: &Threads,
+    ) -> Result<Self> {
+        if rows == 0 || cols == 0 {
+            return Err(Error::Empty { name, rows, cols });
+        }
+        if rows.saturating_add(cols) > MAX_NODES {
+            return Err(Error::TooLarge { name, rows, cols, limit: MAX_NODES });
+        }
+        if Some(data.len()) != rows.checked_mul(cols) {
+            let expected = rows.saturating_mul(cols);
+            return Err(Error::Shape { name, unit: "entries", found: data.len(), expected });
+        }
+        let max_abs = max_abs(data, rows, cols, threads);
+        if !max_abs.is_finite() {
+            // The maximum says that there is one; look for the first only now.
+            let bad = data.iter().position(|x| !x.to_f64().is_finite()).unwrap_or(0);
+            let value = data[bad].to_f64();
+            return Err(Error::NonFinite { name, row: bad / cols, col: bad % cols, value });
+        }
+        Ok(Self { data, rows, cols, max_abs })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Largest absolute entry.
+    pub fn max_abs(&self) -> f64 {
+        self.max_abs
+    }
+
+    /// All entries, row by row.
+    pub fn data(&self) -> &'a [T] {
+        self.data
+    }
+
+    /// One row.
+    #[inline(always)]
+    pub fn row(&self, i: usize) -> &'a [T] {
+        &self.data[i * self.cols..(i + 1) * self.cols]
+    }
+
+    /// One entry.
+    #[inline(always)]
+    pub fn at(&self, i: usize, j: usize) -> f64 {
+        self.data[i * self.cols + j].to_f64()
+    }
+}
+
+/// Largest absolute entry; not finite when any entry is not.
+fn max_abs<T: Scalar>(data: &[T], rows: usize, cols: usize, threads: &Threads) -> f64 {
+    let arch = pulp::Arch::new();
+    threads
+        .map_rows(rows, cols, 64, |range| {
+            let part = &data[range.start * cols..range.end * cols];
+            arch.dispatch(|| {
+                // A NaN would lose every comparison; 0 · x is NaN for it and for infinity.
+                let (mut largest, mut poison) = (0.0_f64, 0.0_f64);
+                for &x in part {
+                    let x = x.to_f64();
+                    largest = if x.abs() > largest { x.abs() } else { largest };
+                    poison += 0.0 * x;
+                }
+                largest + poison
+            })
+        })
+        .into_iter()
+        .fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+}
+
+/// An optimal transport problem: minimise ⟨P, M⟩ over P ≥ 0 with P1 = a, Pᵀ1 = b.
+pub struct Problem<'a, T> {
+    /// The cost M, shape (n, m).
+    pub cost: MatrixView<'a, T>,
+    /// Source masses, length n.
+    pub a: Vec<f64>,
+    /// Target masses, length m, scaled to the sum of a.
+    pub b: Vec<f64>,
+    /// Sum of a.
+    pub total: f64,
+}
+
+impl<'a, T: Scalar> Problem<'a, T> {
+    /// Check magnitudes and marginals; b is scaled to the sum of a.
+    pub fn new(cost: MatrixView<'a, T>, a: &[f64], b: &[f64]) -> Result<Self> {
+        check_magnitude("M", cost.max_abs())?;
+        let total = check_masses("a", a, cost.rows())?;
+        let total_b = check_masses("b", b, cost.cols())?;
+        if (total - total_b).abs() > MASS_TOLERANCE * total.max(total_b) {
+            return Err(Error::MassMismatch { a: total, b: total_b, tolerance: MASS_TOLERANCE });
+        }
+        let scale = total / total_b;
+        let b = b.iter().map(|&x| x * scale).collect();
+        Ok(Self { cost, a: a.to_vec(), b, total })
+    }
+}
+
+fn check_magnitude(name: &'static str, value: f64) -> Result<()> {
+    let (low, high) = MAGNITUDE;
+    if value != 0.0 && !(low..=high).contains(&value) {
+        return Err(Error::Magnitude { name, value, low, high });
+    }
+    Ok(())
+}
+
+/// The total of a marginal.
+fn check_masses(name: &'static str, masses: &[f64], expected: usize) -> Result<f64> {
+    if masses.len() != expected {
+        return Err(Error::Shape { name, unit: "masses", found: masses.len(), expected });
+    }
+    if let Some(index) = masses.iter().position(|x| !x.is_finite() || *x < 0.0) {
+        return Err(Error::InvalidMass { name, index, value: masses[index] });
+    }
+    let total: f64 = masses.iter().sum();
+    if total == 0.0 {
+        return Err(Error::NoMass { name });
+    }
+    check_magnitude(name, total)?;
+    Ok(total)
+}

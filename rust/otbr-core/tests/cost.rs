@@ -1,0 +1,110 @@
+//! Distances against sums in `f64` of the exact differences.
+
+use otbr_core::cost::{Metric, cost_matrix};
+use otbr_core::{Error, Interrupt, MatrixView, Result, Scalar, Threads};
+use proptest::prelude::*;
+
+fn distances<T: Scalar>(x: &[T], y: &[T], d: usize, metric: Metric, threads: &Threads) -> Result<Vec<T>> {
+    let (n, m) = (x.len() / d, y.len() / d);
+    let mut out = vec![T::ZERO; n * m];
+    let x = MatrixView::new("X", x, n, d, threads)?;
+    let y = MatrixView::new("Y", y, m, d, threads)?;
+    cost_matrix(x, y, metric, &mut out, threads, Interrupt::never())?;
+    Ok(out)
+}
+
+/// The documented bound, with NEAR = 1/16.
+fn bound<T: Scalar>(d: usize) -> f64 {
+    16.0 * (d as f64 + 8.0) * T::UNIT_ROUNDOFF
+}
+
+/// Every squared distance within the bound of its true value; equal rows exactly 0.
+fn check<T: Scalar>(x: &[T], y: &[T], d: usize) -> std::result::Result<(), TestCaseError> {
+    let found = distances(x, y, d, Metric::SqEuclidean, &Threads::one()).unwrap();
+    let m = y.len() / d;
+    for (i, x) in x.chunks(d).enumerate() {
+        for (j, y) in y.chunks(d).enumerate() {
+            let found = found[i * m + j].to_f64();
+            let exact: f64 = x.iter().zip(y).map(|(x, y)| (x.to_f64() - y.to_f64()).powi(2)).sum();
+            prop_assert!(
+                (found - exact).abs() <= bound::<T>(d) * exact,
+                "d({i}, {j})² = {found}, not {exact}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Rows, some of which are copies of others, moved by tiny amounts or not at all.
+fn rows(d: usize) -> impl Strategy<Value = (Vec<f64>, Vec<f64>)> {
+    let near = prop_oneof![Just(0.0), Just(1e-12), Just(1e-6), Just(1e-3)];
+    let offset = prop_oneof![Just(0.0), Just(1.0), Just(1000.0)];
+    (prop::collection::vec(-1.0..1.0f64, 12 * d), near, offset).prop_map(move |(x, near, offset)| {
+        let x: Vec<f64> = x.iter().map(|v| v + offset).collect();
+        let mut y: Vec<f64> = x[..6 * d].iter().enumerate().map(|(k, v)| v + near * (k % 5) as f64).collect();
+        y.extend(x[6 * d..9 * d].iter().map(|v| v * 3.0 - 1.0));
+        (x, y)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn squares_keep_the_bound((d, (x, y)) in (1usize..80).prop_flat_map(|d| (Just(d), rows(d)))) {
+        check(&x, &y, d)?;
+        let narrow = |v: &[f64]| v.iter().map(|&v| v as f32).collect::<Vec<f32>>();
+        check(&narrow(&x), &narrow(&y), d)?;
+    }
+
+    #[test]
+    fn cosine_is_half_the_square_of_directions((d, (x, y)) in (1usize..60).prop_flat_map(|d| (Just(d), rows(d)))) {
+        let found = distances(&x, &y, d, Metric::Cosine, &Threads::one()).unwrap();
+        let norm = |v: &[f64]| v.iter().map(|v| v * v).sum::<f64>().sqrt();
+        for (i, x) in x.chunks(d).enumerate() {
+            for (j, y) in y.chunks(d).enumerate() {
+                let dot: f64 = x.iter().zip(y).map(|(x, y)| x * y).sum();
+                let expected = 1.0 - dot / norm(x) / norm(y);
+                let value = found[i * (y_len(&found, 12)) + j];
+                prop_assert!((value - expected).abs() <= 1e-13, "{value} {expected}");
+                if x == y { prop_assert_eq!(value, 0.0); }
+            }
+        }
+    }
+}
+
+fn y_len(found: &[f64], n: usize) -> usize {
+    found.len() / n
+}
+
+#[test]
+fn huge_and_tiny_values_neither_overflow_nor_vanish() {
+    for d in [3, 40] {
+        for scale in [1e-34f32, 1e-20, 1e20, 1e36] {
+            let x: Vec<f32> = (0..2 * d).map(|k| scale * (1.0 + k as f32 / 7.0)).collect();
+            let found = distances(&x, &x, d, Metric::Euclidean, &Threads::one()).unwrap();
+            let row = |i: usize| &x[i * d..(i + 1) * d];
+            let square: f64 =
+                row(0).iter().zip(row(1)).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+            assert_eq!((found[0], found[3]), (0.0, 0.0));
+            assert!((f64::from(found[1]) / square.sqrt() - 1.0).abs() < 1e-5, "{found:?} {}", square.sqrt());
+        }
+    }
+    let refused = distances(&[1e30f32, 0.0], &[0.0, 0.0], 1, Metric::SqEuclidean, &Threads::one());
+    assert!(matches!(refused, Err(Error::Magnitude { .. })));
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let x: Vec<f32> = (0..300 * 70).map(|k| (k * 7919 % 10007) as f32 / 100.0).collect();
+    let one = distances(&x, &x, 70, Metric::Euclidean, &Threads::one()).unwrap();
+    let three = distances(&x, &x, 70, Metric::Euclidean, &Threads::new(Some(3)).unwrap()).unwrap();
+    assert_eq!(one, three);
+    assert!((0..300).all(|i| one[i * 300 + i] == 0.0));
+}
+
+#[test]
+fn a_zero_row_has_no_direction() {
+    let refused = distances(&[1.0, 0.0], &[1.0], 1, Metric::Cosine, &Threads::one());
+    assert_eq!(refused.unwrap_err(), Error::ZeroVector { name: "X", row: 1 });
+}

@@ -1,0 +1,184 @@
+//! Exact optimal transport against an integer reference and its own certificate.
+
+use otbr_core::exact::{Status, solve};
+use otbr_core::{Error, Interrupt, MatrixView, Problem, Threads};
+use proptest::prelude::*;
+
+/// Minimum cost of integer transport by successive shortest paths (Bellman–Ford), in integers.
+fn reference(cost: &[i64], supply: &[i64], demand: &[i64]) -> i64 {
+    let (n, m) = (supply.len(), demand.len());
+    let (mut left, mut open) = (supply.to_vec(), demand.to_vec());
+    let mut flow = vec![0_i64; n * m];
+    let mut total = 0;
+    while let Some(source) = left.iter().position(|&s| s > 0) {
+        // Distances over rows 0..n and columns n..n + m in the residual graph.
+        let mut distance = vec![i64::MAX / 4; n + m];
+        let mut from = vec![usize::MAX; n + m];
+        distance[source] = 0;
+        for _ in 0..n + m {
+            for i in 0..n {
+                for j in 0..m {
+                    let c = cost[i * m + j];
+                    if distance[i] + c < distance[n + j] {
+                        (distance[n + j], from[n + j]) = (distance[i] + c, i);
+                    }
+                    if flow[i * m + j] > 0 && distance[n + j] - c < distance[i] {
+                        (distance[i], from[i]) = (distance[n + j] - c, n + j);
+                    }
+                }
+            }
+        }
+        let sink = (0..m).filter(|&j| open[j] > 0).min_by_key(|&j| distance[n + j]).unwrap();
+        let mut path = vec![];
+        let mut x = n + sink;
+        while x != source {
+            path.push((from[x], x));
+            x = from[x];
+        }
+        let back = |&(a, b): &(usize, usize)| (a >= n).then(|| flow[b * m + a - n]);
+        let limit = path.iter().filter_map(back).min().unwrap_or(i64::MAX);
+        let amount = limit.min(left[source]).min(open[sink]);
+        for &(a, b) in &path {
+            if a < n {
+                flow[a * m + b - n] += amount;
+                total += amount * cost[a * m + b - n];
+            } else {
+                flow[b * m + a - n] -= amount;
+                total -= amount * cost[b * m + a - n];
+            }
+        }
+        left[source] -= amount;
+        open[sink] -= amount;
+    }
+    total
+}
+
+fn solved(cost: &[f64], a: &[f64], b: &[f64], threads: &Threads) -> otbr_core::exact::ExactSolution {
+    let view = MatrixView::new("M", cost, a.len(), b.len(), threads).unwrap();
+    let problem = Problem::new(view, a, b).unwrap();
+    let solution = solve(&problem, u64::MAX, threads, Interrupt::never()).unwrap();
+    assert_eq!(solution.status, Status::Optimal, "{:?}", solution.certificate);
+    assert!(solution.plan.masses.len() < a.len() + b.len());
+    assert!(solution.certificate.marginal_error <= 1e-13 * problem.total);
+    solution
+}
+
+/// Costs without structure.
+fn scattered(count: u64) -> Vec<f64> {
+    (0..count)
+        .map(|k| (k.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(k | 1) >> 40) as f64)
+        .collect()
+}
+
+/// Sizes, costs with many ties, masses with zeros, of equal sum.
+fn instance() -> impl Strategy<Value = (Vec<i64>, Vec<i64>, Vec<i64>)> {
+    (1usize..9, 1usize..9, 1i64..12).prop_flat_map(|(n, m, spread)| {
+        let costs = prop::collection::vec(-spread..=spread, n * m);
+        let masses = |k| prop::collection::vec(prop_oneof![Just(0), 1i64..4, 1i64..1000], k);
+        (costs, masses(n), masses(m)).prop_map(|(cost, mut a, mut b)| {
+            let difference = a.iter().sum::<i64>() - b.iter().sum::<i64>();
+            if difference > 0 {
+                *b.last_mut().unwrap() += difference;
+            } else {
+                a[0] -= difference;
+            }
+            if a.iter().sum::<i64>() == 0 {
+                a[0] += 1;
+                b[0] += 1;
+            }
+            (cost, a, b)
+        })
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn agrees_with_integers((cost, a, b) in instance()) {
+        let floats = |x: &[i64]| x.iter().map(|&x| x as f64).collect::<Vec<_>>();
+        let solution = solved(&floats(&cost), &floats(&a), &floats(&b), &Threads::one());
+        prop_assert_eq!(solution.certificate.value, reference(&cost, &a, &b) as f64);
+        for (i, j, mass) in solution.plan.entries() {
+            prop_assert!(a[i] > 0 && b[j] > 0);
+            prop_assert_eq!(mass, mass.round());
+        }
+    }
+
+    #[test]
+    fn any_scale_is_solved_with_a_proof(
+        (cost, a, b) in instance(),
+        cost_exponent in -110i32..110,
+        mass_exponent in -110i32..110,
+        noise in 0.0..1e-9f64,
+    ) {
+        let scale = |x: &[i64], e: i32| -> Vec<f64> {
+            x.iter().enumerate().map(|(k, &x)| x as f64 * (1.0 + noise * k as f64) * 10f64.powi(e)).collect()
+        };
+        let (a, b) = (scale(&a, mass_exponent), scale(&b, mass_exponent));
+        let solution = solved(&scale(&cost, cost_exponent), &a, &b, &Threads::one());
+        prop_assert!(solution.certificate.duality_gap >= 0.0);
+    }
+
+    #[test]
+    fn threads_do_not_matter(seed in any::<u64>(), n in 100usize..200, m in 100usize..200) {
+        let cost: Vec<f64> = (0..n * m).map(|k| ((seed ^ k as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64).collect();
+        let (a, b) = (vec![1.0 / n as f64; n], vec![1.0 / m as f64; m]);
+        let one = solved(&cost, &a, &b, &Threads::one());
+        let three = solved(&cost, &a, &b, &Threads::new(Some(3)).unwrap());
+        prop_assert_eq!(one.plan, three.plan);
+        prop_assert_eq!(one.certificate, three.certificate);
+    }
+}
+
+#[test]
+fn masses_of_very_different_size_keep_their_marginals() {
+    let a = [1e-12, 1.0, 1e-30, 0.5];
+    let b = [0.75, 1e-13, 0.75];
+    let cost = [3.0, 1.0, 2.0, 5.0, 1.0, 4.0, 1.0, 1.0, 9.0, 2.0, 6.0, 5.0];
+    let solution = solved(&cost, &a, &b, &Threads::one());
+    assert!(solution.certificate.marginal_error < 1e-12 * 1.5);
+}
+
+#[test]
+fn an_interrupt_stops_the_solver() {
+    let cost = scattered(200 * 200);
+    let masses = vec![1.0; 200];
+    let view = MatrixView::new("M", &cost, 200, 200, &Threads::one()).unwrap();
+    let problem = Problem::new(view, &masses, &masses).unwrap();
+    let stop = || true;
+    let result = solve(&problem, u64::MAX, &Threads::one(), Interrupt::new(&stop));
+    assert_eq!(result.unwrap_err(), Error::Interrupted);
+}
+
+#[test]
+fn a_limit_gives_a_plan_with_an_honest_gap() {
+    let cost = scattered(100 * 100);
+    let masses = vec![1.0; 100];
+    let view = MatrixView::new("M", &cost, 100, 100, &Threads::one()).unwrap();
+    let problem = Problem::new(view, &masses, &masses).unwrap();
+    let cut = solve(&problem, 3, &Threads::one(), Interrupt::never()).unwrap();
+    let best = solve(&problem, u64::MAX, &Threads::one(), Interrupt::never()).unwrap();
+    assert_eq!((cut.status, cut.n_iter), (Status::IterationLimit, 3));
+    assert!(cut.certificate.value > best.certificate.value);
+    assert!(cut.certificate.value - cut.certificate.duality_gap <= best.certificate.value);
+}
+
+#[test]
+fn bad_input_is_refused_by_name() {
+    let threads = Threads::one();
+    let view = |data: &'static [f64], n, m| MatrixView::new("M", data, n, m, &threads);
+    assert!(matches!(view(&[], 0, 3), Err(Error::Empty { .. })));
+    assert!(matches!(view(&[1.0], 1, 2), Err(Error::Shape { .. })));
+    let refused = view(&[1.0, 2.0, f64::NAN, f64::INFINITY], 2, 2).err().unwrap();
+    assert_eq!(refused.to_string(), "M[1, 0] is NaN; replace it with a finite number");
+    let problem =
+        |a: &[f64], b: &[f64]| Problem::new(view(&[1.0, 2.0, 3.0, 4.0], 2, 2).unwrap(), a, b).map(|_| ());
+    assert!(matches!(problem(&[1.0], &[1.0, 0.0]), Err(Error::Shape { name: "a", .. })));
+    assert!(matches!(problem(&[1.0, -1e-9], &[1.0, 0.0]), Err(Error::InvalidMass { index: 1, .. })));
+    assert!(matches!(problem(&[1.0, f64::NAN], &[1.0, 0.0]), Err(Error::InvalidMass { .. })));
+    assert!(matches!(problem(&[0.0, 0.0], &[1.0, 0.0]), Err(Error::NoMass { name: "a" })));
+    assert!(matches!(problem(&[1.0, 1.0], &[1.0, 0.0]), Err(Error::MassMismatch { .. })));
+    let huge = Problem::new(view(&[1e200], 1, 1).unwrap(), &[1.0], &[1.0]);
+    assert!(matches!(huge.err(), Some(Error::Magnitude { .. })));
+}

@@ -1,0 +1,69 @@
+//! numpy arrays as slices.
+
+use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArrayMethods};
+use otbr_core::{MatrixView, Result, Scalar, Threads};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+/// A C-contiguous matrix of either element type.
+#[derive(FromPyObject)]
+pub enum Matrix<'py> {
+    /// `float32`
+    F32(PyReadonlyArray2<'py, f32>),
+    /// `float64`
+    F64(PyReadonlyArray2<'py, f64>),
+}
+
+/// The entries and shape of a matrix, free of Python.
+pub struct Entries<'a, T> {
+    data: &'a [T],
+    shape: [usize; 2],
+}
+
+impl<'a, T: Scalar> Entries<'a, T> {
+    /// Borrow the entries of an array.
+    pub fn new<'py>(name: &str, array: &'a PyReadonlyArray2<'py, T>) -> PyResult<Self>
+    where
+        T: Element,
+    {
+        let shape = [array.shape()[0], array.shape()[1]];
+        let contiguous = |_| PyValueError::new_err(format!("{name} must be C-contiguous"));
+        Ok(Self { data: array.as_slice().map_err(contiguous)?, shape })
+    }
+
+    /// As the core sees it, checked.
+    pub fn view(&self, name: &'static str, threads: &Threads) -> Result<MatrixView<'a, T>> {
+        MatrixView::new(name, self.data, self.shape[0], self.shape[1], threads)
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.shape[0]
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.shape[1]
+    }
+}
+
+/// The entries of a vector.
+pub fn vector<'a>(name: &str, array: &'a PyReadonlyArray1<'_, f64>) -> PyResult<&'a [f64]> {
+    let contiguous = |_| PyValueError::new_err(format!("{name} must be contiguous"));
+    array.as_slice().map_err(contiguous)
+}
+
+/// Hand a vector over to numpy.
+pub fn to_numpy<T: Element>(py: Python<'_>, values: Vec<T>) -> Py<PyArray1<T>> {
+    PyArray1::from_vec(py, values).unbind()
+}
+
+/// Hand a row-major matrix over to numpy.
+pub fn matrix_to_numpy<'py, T: Element>(
+    py: Python<'py>,
+    values: Vec<T>,
+    shape: [usize; 2],
+) -> PyResult<Bound<'py, PyArray2<T>>> {
+    use numpy::PyArrayMethods;
+    PyArray1::from_vec(py, values).reshape(shape)
+}

@@ -1,0 +1,35 @@
+//! The Python face of otbr-core: converts, releases the GIL, maps errors. No maths.
+
+mod arrays;
+mod call;
+mod solvers;
+
+use pyo3::prelude::*;
+
+/// Name of the SIMD path chosen at run time: "avx512", "avx2", "neon" or "portable".
+#[pyfunction]
+fn simd_path() -> &'static str {
+    otbr_core::simd::path()
+}
+
+/// Threads used when `n_threads` is None.
+#[pyfunction]
+fn default_threads() -> PyResult<usize> {
+    Ok(otbr_core::Threads::new(None).map_err(call::to_py)?.count())
+}
+
+/// Compiled part of otbr_fast.
+#[pymodule]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+    m.add_class::<solvers::ExactSolution>()?;
+    m.add_class::<solvers::EntropicSolution>()?;
+    m.add_function(wrap_pyfunction!(simd_path, m)?)?;
+    m.add_function(wrap_pyfunction!(default_threads, m)?)?;
+    m.add_function(wrap_pyfunction!(solvers::cost_matrix, m)?)?;
+    m.add_function(wrap_pyfunction!(solvers::solve_exact, m)?)?;
+    m.add_function(wrap_pyfunction!(solvers::solve_entropic, m)?)?;
+    m.add_function(wrap_pyfunction!(solvers::entropic_plan, m)?)?;
+    Ok(())
+}
