@@ -146,7 +146,7 @@ def _locate(folder: Path, stored: str, original_label: int) -> Path:
     Only ``<original label>/<index>.<suffix>`` is taken from it, so that no record can make files
     outside its folder be read; links that lead out are refused too.
     """
-    *_, class_folder, name = ("", *PureWindowsPath(stored).parts)[-2:]  # understands / and \
+    class_folder, name = ("", "", *PureWindowsPath(stored).parts)[-2:]  # understands / and \
     if class_folder != str(original_label) or not _IMAGE_NAME.fullmatch(name):
         raise CheckpointError(
             f"the poisoned image {stored!r} with original label {original_label} should be "
