@@ -44,7 +44,7 @@ class RepairConfig(BaseModel):
     mode: Mode = "default"
     lambda_: float = Field(default=0.5, ge=0, le=1)
     steps: int = Field(default=20, ge=1)
-    lr: float = Field(default=1e-4, gt=0, allow_inf_nan=False)
+    lr: float = Field(default=1e-4, gt=0, le=1e3)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     batch_size: int = Field(default=256, ge=2)  # batch statistics need two images
     seed: int = Field(default=0, ge=0, lt=2**63)

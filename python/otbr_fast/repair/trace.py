@@ -98,7 +98,7 @@ class _Walk:
     def _check_number(self, node: fx.Node) -> None:
         known = node.op == "call_function" and node.target in ops.SIZE_FUNCTIONS
         if not known and node.op != "call_method":
-            raise refusal(_describe(node), "it makes a tensor that does not come from the input")
+            raise refusal(_describe(node), "this operation on sizes is not known")
 
     def _module(self, node: fx.Node, inputs: list[Flow]) -> Flow:
         name = str(node.target)

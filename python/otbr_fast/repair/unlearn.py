@@ -72,7 +72,7 @@ def random_unlearn(
             loss = -cross_entropy(unlearned(noise.to(device, dtype)), labels.to(device))
             loss.backward()  # type: ignore[no-untyped-call]
         if not torch.isfinite(loss):
-            raise _diverged(f"loss {float(loss)} in step {step + 1}", config)
+            raise _diverged(f"loss {loss.item()} in step {step + 1}", config)
         optimizer.step()
         tell("unlearn", step + 1, config.steps)
     for name, parameter in unlearned.named_parameters():

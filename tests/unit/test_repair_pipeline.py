@@ -1,0 +1,205 @@
+"""The whole repair on small networks: what comes out, and what must not change."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import numpy as np
+import pydantic
+import pytest
+import torch
+from otbr_fast.errors import CheckpointError, RepairError, UnsupportedModelError
+from otbr_fast.io import state_dict_hash
+from otbr_fast.models import VGG, InputSpec, PreActResNet
+from otbr_fast.repair import RepairConfig, RepairResult, conv_chain, repair, sweep
+from torch import nn
+
+INPUTS = InputSpec(shape=(3, 8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
+FAST = RepairConfig(gamma=0.1, steps=2, batch_size=8, lr=0.01)
+PAPER = FAST.but(mode="paper", gamma=0.05)
+
+
+@pytest.fixture
+def resnet() -> PreActResNet:
+    """A PreAct-ResNet18, 8 to 16 channels wide, with torch's usual first weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return PreActResNet((2, 2, 2, 2), (8, 8, 12, 12, 16), in_channels=3, num_classes=5).eval()
+
+
+def assert_finite(model: nn.Module) -> None:
+    for name, tensor in model.state_dict().items():
+        assert torch.isfinite(tensor).all(), name
+
+
+def weights(result: RepairResult) -> torch.Tensor:
+    return torch.cat([tensor.double().flatten() for tensor in result.model.state_dict().values()])
+
+
+@pytest.mark.parametrize("config", [FAST, PAPER], ids=["default", "paper"])
+def test_a_repair_and_its_report(resnet: PreActResNet, config: RepairConfig) -> None:
+    result = repair(resnet, INPUTS, config)
+    chain = conv_chain(resnet)
+    assert_finite(result.model)
+    assert not result.model.training
+    assert torch.isfinite(result.model(torch.rand(4, 3, 8, 8))).all()
+    assert [layer.name for layer in result.layers] == [layer.name for layer in chain.layers]
+    assert result.n_pruned == int(config.gamma * chain.n_neurons)
+    assert result.n_neurons == chain.n_neurons
+    for layer in result.layers:
+        weight = result.pruned_model.get_parameter(f"{layer.name}.weight")
+        assert int((weight == 0).flatten(1).all(dim=1).sum()) == layer.n_pruned
+        assert layer.ot_cost is None or layer.ot_cost >= 0
+        assert layer.seconds >= 0
+    assert result.ot_cost == pytest.approx(sum(layer.ot_cost or 0 for layer in result.layers))
+    assert result.config == config
+    assert result.seed == config.seed
+    assert result.input_hash == state_dict_hash(resnet.state_dict())
+    assert result.output_hash == state_dict_hash(result.model.state_dict())
+    assert result.input_hash != result.output_hash
+    assert {"otbr_fast", "torch", "numpy", "scipy", "python"} == result.versions.keys()
+
+
+def test_the_report_is_json(resnet: PreActResNet) -> None:
+    result = repair(resnet, INPUTS, FAST)
+    report = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert report["config"]["lambda_"] == 0.5
+    assert RepairConfig.model_validate(report["config"]) == FAST
+    assert len(report["layers"]) == 17
+    assert set(report["layers"][0]) == {
+        "name", "n_neurons", "n_pruned", "ot_cost", "duality_gap", "seconds"
+    }  # fmt: skip
+    assert report["n_pruned"] == result.n_pruned
+    assert report["output_hash"] == result.output_hash
+
+
+@pytest.mark.parametrize("config", [FAST, PAPER], ids=["default", "paper"])
+def test_the_input_model_keeps_weights_mode_and_gradients(
+    resnet: PreActResNet, config: RepairConfig
+) -> None:
+    resnet.train()
+    before = copy.deepcopy(resnet.state_dict())
+    state = torch.random.get_rng_state()
+    repair(resnet, INPUTS, config)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert resnet.training
+    assert all(torch.equal(resnet.state_dict()[name], before[name]) for name in before)
+    assert all(p.grad is None and p.requires_grad for p in resnet.parameters())
+
+
+@pytest.mark.parametrize("config", [FAST, PAPER], ids=["default", "paper"])
+def test_the_same_seed_gives_the_same_bits(resnet: PreActResNet, config: RepairConfig) -> None:
+    one = repair(resnet, INPUTS, config)
+    torch.manual_seed(123)
+    again = repair(resnet, INPUTS, config.but(n_threads=1))
+    other = repair(resnet, INPUTS, config.but(seed=1))
+    assert one.output_hash == again.output_hash
+    assert one.output_hash != other.output_hash
+
+
+def test_a_vgg_is_repaired_without_its_dropout_touching_the_global_generator(
+    tiny_vgg: VGG,
+) -> None:
+    state = torch.random.get_rng_state()
+    result = repair(tiny_vgg, InputSpec(shape=(3, 32, 32)), FAST)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert_finite(result.model)
+
+
+def test_a_sweep_unlearns_once_and_gives_what_single_repairs_give(
+    resnet: PreActResNet,
+) -> None:
+    stages: list[str] = []
+    results = list(
+        sweep(
+            resnet,
+            INPUTS,
+            FAST,
+            gammas=[0.05, 0.2],
+            lambdas=[0.0, 0.5, 1.0],
+            progress=lambda stage, done, total: stages.append(stage),
+        )
+    )
+    settings = [(result.config.gamma, result.config.lambda_) for result in results]
+    assert settings == [(g, lambda_) for g in (0.05, 0.2) for lambda_ in (0.0, 0.5, 1.0)]
+    assert stages.count("unlearn") == FAST.steps
+    for result in results:
+        alone = repair(resnet, INPUTS, result.config)
+        assert result.output_hash == alone.output_hash
+    assert results[0].output_hash == results[0].input_hash  # λ = 0
+    middle = (weights(results[3]) + weights(results[5])) / 2  # fusion is linear in λ
+    torch.testing.assert_close(weights(results[4]), middle, rtol=1e-6, atol=1e-7)
+
+
+def test_a_sweep_refuses_bad_settings_before_it_works(resnet: PreActResNet) -> None:
+    told: list[str] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        told.append(stage)
+
+    with pytest.raises(pydantic.ValidationError, match="gamma"):
+        sweep(resnet, INPUTS, FAST, gammas=[0.1, 1.5], progress=progress)
+    with pytest.raises(pydantic.ValidationError, match="lambda_"):
+        sweep(resnet, INPUTS, FAST, gammas=[0.1], lambdas=[-1], progress=progress)
+    assert not told
+    with pytest.raises(RepairError, match=r"gamma=0\.001"):
+        sweep(resnet, INPUTS, FAST, gammas=[0.1, 0.001], progress=progress)
+    assert "transport" not in told
+
+
+def test_default_mode_is_finite_where_paper_mode_would_divide_by_zero(
+    resnet: PreActResNet,
+) -> None:
+    tiny_steps = FAST.but(lr=1e-9, gamma=0.02)
+    assert_finite(repair(resnet, INPUTS, tiny_steps).model)
+    with pytest.raises(RepairError, match=r"rounds to 0.*mode='default'"):
+        repair(resnet, INPUTS, tiny_steps.but(mode="paper"))
+
+
+def test_nothing_learned_at_all_is_still_finite(resnet: PreActResNet) -> None:
+    result = repair(resnet, INPUTS, FAST.but(lr=1e-45, gamma=0.02))
+    assert_finite(result.model)
+    assert math.isfinite(result.ot_cost)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(resnet: PreActResNet) -> None:
+    with torch.no_grad():
+        resnet.get_parameter("layer2.0.conv1.weight")[0, 0, 0, 0] = np.nan
+    with pytest.raises(CheckpointError, match=r"layer2\.0\.conv1\.weight"):
+        repair(resnet, INPUTS, FAST)
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="no convolution"):
+        repair(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), INPUTS, FAST)
+
+
+def test_the_number_of_classes_can_be_given_where_there_is_no_linear_layer() -> None:
+    convolutional = nn.Sequential(
+        nn.Conv2d(3, 12, 3), nn.ReLU(), nn.Conv2d(12, 3, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    with pytest.raises(UnsupportedModelError):
+        repair(convolutional, INPUTS, FAST)
+    result = repair(convolutional, INPUTS, FAST, num_classes=3)
+    assert_finite(result.model)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"gamma": 0},
+        {"gamma": 1},
+        {"gamma": float("nan")},
+        {"gamma": 0.1, "lambda_": 1.5},
+        {"gamma": 0.1, "steps": 0},
+        {"gamma": 0.1, "lr": float("inf")},
+        {"gamma": 0.1, "mode": "fast"},
+        {"gamma": 0.1, "lambda": 0.5},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        RepairConfig.model_validate(settings)
