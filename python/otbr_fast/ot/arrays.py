@@ -32,7 +32,9 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
     """
     if is_tensor(x):
         if x.device.type != "cpu":
-            raise ValueError(f"{name} is on {x.device}; the solvers run on the CPU, use {name}.cpu()")
+            raise ValueError(
+                f"{name} is on {x.device}; the solvers run on the CPU, use {name}.cpu()"
+            )
         if x.requires_grad:
             raise ValueError(
                 f"{name} requires a gradient, and the solvers give none; use {name}.detach()"

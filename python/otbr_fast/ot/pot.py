@@ -267,9 +267,7 @@ def _entropic_log(result: OTResult, reg: float, sources: tuple[Any, ...]) -> dic
     }
 
 
-def _several_logs(
-    results: list[OTResult], reg: float, sources: tuple[Any, ...]
-) -> dict[str, Any]:
+def _several_logs(results: list[OTResult], reg: float, sources: tuple[Any, ...]) -> dict[str, Any]:
     logs = [_entropic_log(result, reg, ()) for result in results]
     stacked = {key: np.stack([log[key] for log in logs], 1) for key in ("log_u", "log_v", "u", "v")}
     return {key: like(value, sources) for key, value in stacked.items()}

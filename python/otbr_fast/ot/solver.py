@@ -84,7 +84,10 @@ def _exact(
     def sparse() -> csr_array:
         from scipy.sparse import csr_array
 
-        entries = (solution.masses, (solution.rows.astype(np.int32), solution.cols.astype(np.int32)))
+        entries = (
+            solution.masses,
+            (solution.rows.astype(np.int32), solution.cols.astype(np.int32)),
+        )
         return csr_array(entries, shape=cost.shape)
 
     def dense() -> Any:

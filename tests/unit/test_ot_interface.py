@@ -1,0 +1,153 @@
+"""The two faces of `otbr_fast.ot`: kinds, dtypes, keys, refusals; imports; interruption."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import ot as pot
+import pytest
+import torch
+
+import otbr_fast
+from otbr_fast import ot
+
+RNG = np.random.default_rng(3)
+M = RNG.random((6, 9))
+A, B = np.ones(6) / 6, np.ones(9) / 9
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("module", ["otbr_fast", "otbr_fast.ot"])
+def test_imports_are_light(module: str) -> None:
+    heavy = "[m for m in ('torch', 'scipy', 'matplotlib', 'pydantic') if m in sys.modules]"
+    assert run_python(f"import sys, {module}; print({heavy})").strip() == "[]"
+
+
+def test_show_versions_tells_what_a_report_needs() -> None:
+    facts = otbr_fast.show_versions()
+    assert facts["otbr_fast"] == otbr_fast.__version__
+    assert facts["simd"] in {"avx512", "avx2", "neon", "portable"}
+    assert facts["build_profile"] in {"release", "debug"}
+    assert isinstance(facts["threads"], int)
+
+
+def test_ctrl_c_stops_a_solver_that_runs_without_the_gil() -> None:
+    """A second thread can only ask for the interrupt if the solver lets it run."""
+    code = """
+import _thread, threading, time, numpy
+from otbr_fast import ot
+begin = threading.Event()
+
+def interrupt():
+    begin.wait()
+    time.sleep(0.5)
+    _thread.interrupt_main()
+
+threading.Thread(target=interrupt).start()
+try:
+    begin.set()
+    ot.sinkhorn([], [], numpy.random.rand(100, 100), 1e-3, numItermax=10**12, stopThr=0)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    assert run_python(code).strip() == "interrupted"
+
+
+def test_emd_gives_pots_objective_and_keys() -> None:
+    ours, our_log = ot.emd(A, B, M, log=True)
+    theirs, their_log = pot.emd(A, B, M, log=True)
+    assert set(our_log) == set(their_log)
+    assert (ours * M).sum() == pytest.approx((theirs * M).sum(), rel=1e-12)
+    assert our_log["cost"] == pytest.approx(their_log["cost"], rel=1e-12)
+    assert (our_log["warning"], our_log["result_code"]) == (None, 1)
+    assert A @ our_log["u"] == pytest.approx(B @ our_log["v"])
+
+
+def test_emd2_gives_pots_numbers_and_keys() -> None:
+    assert ot.emd2(A, B, M) == pytest.approx(pot.emd2(A, B, M), rel=1e-12)
+    several = RNG.random((9, 3))
+    several /= several.sum(0)
+    np.testing.assert_allclose(ot.emd2(A, several, M), pot.emd2(A, several, M), rtol=1e-12)
+    value, log = ot.emd2(A, B, M, log=True, return_matrix=True)
+    _, their_log = pot.emd2(A, B, M, log=True, return_matrix=True)
+    assert set(log) == set(their_log)
+    assert (log["G"] * M).sum() == pytest.approx(value)
+
+
+def test_sinkhorn_gives_pots_keys_and_several_histograms() -> None:
+    _, log = ot.sinkhorn(A, B, M, 0.1, log=True)
+    _, plain = pot.sinkhorn(A, B, M, 0.1, log=True)
+    _, logarithmic = pot.sinkhorn(A, B, M, 0.1, method="sinkhorn_log", log=True)
+    assert set(plain) | set(logarithmic) <= set(log)
+    np.testing.assert_allclose(
+        log["u"][:, None] * np.exp(-M / 0.1) * log["v"], ot.sinkhorn(A, B, M, 0.1)
+    )
+    several = RNG.random((9, 3))
+    several /= several.sum(0)
+    theirs = pot.sinkhorn(A, several, M, 0.1, method="sinkhorn_log")
+    np.testing.assert_allclose(ot.sinkhorn(A, several, M, 0.1), theirs, rtol=1e-6)
+    with pytest.raises(ValueError, match="greenkhorn"):
+        ot.sinkhorn(A, B, M, 0.1, method="greenkhorn")
+
+
+def test_a_plan_cut_short_is_never_passed_off_as_optimal() -> None:
+    big = RNG.random((80, 80))
+    with pytest.warns(UserWarning, match="numItermax reached"):
+        _, log = ot.emd([], [], big, numItermax=2, log=True)
+    assert log["result_code"] == 3
+    assert "above the optimum" in log["warning"]
+    result = ot.solve(big, numItermax=2)
+    assert result.status == "iteration_limit"
+    assert result.value - result.certificate.duality_gap <= ot.solve(big).value <= result.value
+
+
+@pytest.mark.parametrize("function", [ot.emd, ot.emd2, lambda a, b, M: ot.sinkhorn(a, b, M, 0.1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tensors_in_tensors_out(function: object, dtype: torch.dtype) -> None:
+    a, b, cost = (torch.tensor(x, dtype=dtype) for x in (A, B, M))
+    result = function(a, b, cost)  # type: ignore[operator]
+    assert isinstance(result, torch.Tensor)
+    assert result.dtype == dtype
+    expected = function(A, B, M)  # type: ignore[operator]
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-6)
+
+
+def test_solve_and_cost_matrix_keep_the_kind() -> None:
+    X = torch.randn(5, 20, generator=torch.Generator().manual_seed(0))
+    cost = ot.cost_matrix(X)
+    assert isinstance(cost, torch.Tensor)
+    assert cost.dtype == torch.float32
+    result = ot.solve(cost)
+    assert isinstance(result.dense_plan(), torch.Tensor)
+    assert all(isinstance(p, torch.Tensor) for p in result.potentials)
+    assert isinstance(ot.solve(cost.numpy()).dense_plan(), np.ndarray)
+
+
+def test_a_gradient_is_not_lost_in_silence() -> None:
+    with pytest.raises(ValueError, match=r"M requires a gradient.*detach"):
+        ot.emd2([], [], torch.ones(2, 2, requires_grad=True))
+
+
+def test_lists_integers_and_strided_arrays_are_taken() -> None:
+    assert ot.emd([0.5, 0.5], [0.5, 0.5], [[0, 1], [1, 0]]).tolist() == [[0.5, 0], [0, 0.5]]
+    assert ot.emd2([], [], M[::2, ::-3]) == pytest.approx(ot.emd2([], [], M[::2, ::-3].copy()))
+    with pytest.raises(ValueError, match="dtype complex"):
+        ot.solve([[1j]])
+    with pytest.raises(ValueError, match="shape"):
+        ot.solve([1.0, 2.0])
+    with pytest.raises(ValueError, match="at least one row"):
+        ot.solve(np.empty((0, 3)))
+
+
+def test_check_marginals_false_scales_b() -> None:
+    with pytest.raises(ValueError, match="sums to"):
+        ot.emd(A, 2 * B, M)
+    plan = ot.emd(A, 2 * B, M, check_marginals=False)
+    np.testing.assert_allclose(plan.sum(0), B)
