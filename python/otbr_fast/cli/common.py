@@ -1,0 +1,206 @@
+"""The options that several commands share, as typer annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from otbr_fast.cli.config_file import load_config
+
+_MODEL_PANEL = "What the model is (its description, if it has one, need not be repeated)"
+_METHOD_PANEL = "The method"
+_DATA_PANEL = "Evaluation data"
+_RUN_PANEL = "How to run"
+
+Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL",
+        help="A .safetensors, .pt or .pth file, or a BackdoorBench record folder.",
+        show_default=False,
+    ),
+]
+
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        metavar="NAME",
+        help="Architecture, such as preactresnet18 or vgg16_bn.",
+        show_default="from the weights",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C,H,W",
+        help="Channels, height and width of an input, such as 3,32,32.",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+InputRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="Range of a raw input, before normalisation.",
+        show_default="0,1",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M,...",
+        help="Normalisation: mean of each channel.",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S,...",
+        help="Normalisation: standard deviation of each channel.",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+NumClasses = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Number of classes; a model of another number is refused.",
+        show_default="from the weights",
+        rich_help_panel=_MODEL_PANEL,
+    ),
+]
+
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        metavar="default|paper",
+        help="'paper' reproduces the published implementation, defects included.",
+        show_default="default",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        metavar="I",
+        help="Steps of random unlearning.",
+        show_default="20",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--lr",
+        metavar="LR",
+        help="Learning rate of unlearning.",
+        show_default="0.0001",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+Momentum = Annotated[
+    float | None,
+    typer.Option(
+        metavar="M",
+        help="Momentum of unlearning.",
+        show_default="0.9",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Noise images in a step of unlearning.",
+        show_default="256",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Seed of all random numbers.",
+        show_default="0",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TEST.npz",
+        help="Labelled test images ('images' and 'labels', or 'jpeg', 'offset' and 'label').",
+        rich_help_panel=_DATA_PANEL,
+    ),
+]
+TriggerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--trigger",
+        metavar="T.npz",
+        help="The attack's trigger ('mask' and 'pattern').",
+        show_default="MODEL_trigger.npz beside the model",
+        rich_help_panel=_DATA_PANEL,
+    ),
+]
+Target = Annotated[
+    int | None,
+    typer.Option(
+        metavar="K",
+        help="The attack's target class.",
+        show_default="from the description",
+        rich_help_panel=_DATA_PANEL,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Use the first N test images only.",
+        show_default="all",
+        rich_help_panel=_DATA_PANEL,
+    ),
+]
+
+Device = Annotated[
+    str,
+    typer.Option(metavar="auto|cpu|cuda:N", help="Where to compute.", rich_help_panel=_RUN_PANEL),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="CPU threads; the transport's results do not depend on it.",
+        show_default="all",
+        rich_help_panel=_RUN_PANEL,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace files that already exist.", rich_help_panel=_RUN_PANEL
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=_RUN_PANEL),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.yaml",
+        help="Settings under the options' names; the command line wins.",
+        is_eager=True,
+        callback=load_config,
+        rich_help_panel=_RUN_PANEL,
+    ),
+]

@@ -1,0 +1,32 @@
+"""How the commands tell of errors and warnings: one block on stderr, no traceback."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from otbr_fast.errors import OtbrFastError, OutputExistsError
+
+
+class ErrorReportingGroup(TyperGroup):
+    """A group of commands whose expected errors end in exit code 1 and a readable message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except BrokenPipeError:
+                raise  # the reader of stdout went away: typer ends quietly
+            except (OtbrFastError, OSError) as error:
+                hint = " (--overwrite)" if isinstance(error, OutputExistsError) else ""
+                typer.echo(f"otbr-fast: error: {error}{hint}", err=True)
+                raise typer.Exit(1) from None
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"otbr-fast: warning: {message}", err=True)

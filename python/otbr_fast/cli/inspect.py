@@ -1,0 +1,82 @@
+"""``otbr-fast inspect``: what a file holds and what a repair would touch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from otbr_fast.cli import common
+from otbr_fast.cli.output import print_json
+from otbr_fast.cli.subject import ModelOptions, Subject, open_subject
+
+
+def command(
+    model: common.Model,
+    arch: common.Arch = None,
+    input_shape: common.InputShape = None,
+    input_range: common.InputRange = None,
+    mean: common.Mean = None,
+    std: common.Std = None,
+    num_classes: common.NumClasses = None,
+    config: common.Config = None,
+    json: common.Json = False,
+) -> None:
+    """Show a network's architecture, input, hash, and the layers that a repair would work on."""
+    subject = open_subject(
+        model, ModelOptions(arch, input_shape, input_range, mean, std, num_classes)
+    )
+    facts = _facts(subject)
+    if json:
+        print_json(facts)
+    else:
+        _show(facts)
+
+
+def _facts(subject: Subject) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from otbr_fast.io import state_dict_hash
+    from otbr_fast.repair import conv_chain
+
+    record = subject.checkpoint.record
+    chain = conv_chain(subject.model)
+    return {
+        "path": str(subject.checkpoint.path),
+        "file_sha256": subject.checkpoint.sha256,
+        "weights_sha256": state_dict_hash(subject.model.state_dict()),
+        "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
+        **subject.description().model_dump(mode="json"),
+        "poisoned_images": None if record is None else len(record.poisoned),
+        "neurons": chain.n_neurons,
+        **asdict(chain),
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    for name, value in facts.items():
+        if name not in ("layers", "shortcuts"):
+            typer.echo(f"{name.replace('_', ' '):<16} {_told(value)}")
+    table = Table("layer", "out", "in", "kernel", "reads", header_style="bold")
+    for layer in facts["layers"]:
+        kernel = "x".join(map(str, layer["kernel_size"]))
+        table.add_row(
+            layer["name"],
+            str(layer["out_channels"]),
+            str(layer["in_channels"]),
+            kernel,
+            layer["reads"] or "the input",
+        )
+    Console().print(table)
+    typer.echo(f"left untouched:  {', '.join(facts['shortcuts']) or 'no convolution'}")
+
+
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {item}" for key, item in value.items() if item is not None)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "-" if value is None else str(value)

@@ -1,0 +1,54 @@
+"""What commands show: progress on stderr where a person watches, data on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+Tell = Callable[[str, int, int], None]
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document on stdout."""
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def print_text(*paragraphs: str) -> None:
+    """Print paragraphs on stdout, wrapped to the terminal."""
+    Console().print(*paragraphs, sep="\n\n", markup=False, highlight=False)
+
+
+@contextmanager
+def progress_bars() -> Iterator[Tell]:
+    """Yield a callback of (stage, done, total) that draws a bar a stage on stderr.
+
+    Nothing is drawn where stderr is not a terminal.
+    """
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in tasks or bars.tasks[tasks[stage]].finished:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield tell
