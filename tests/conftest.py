@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import pytest
 import torch
+
 from otbr_fast.models import VGG, PreActResNet
 
 Model = TypeVar("Model", bound=torch.nn.Module)

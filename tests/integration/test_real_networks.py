@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from otbr_fast.evaluate import EvaluationSet, LabeledImages, evaluate, load_images, load_trigger
 from otbr_fast.io import load_checkpoint, load_record, state_dict_hash
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from otbr_fast.evaluate import Metrics, Trigger, der, hder
 
 _FRACTIONS = st.floats(0, 1)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from otbr_fast.io import load_checkpoint, save_safetensors, state_dict_hash
 
 _ARRAYS = st.sampled_from([np.float32, np.float64, np.float16, np.int64, np.uint8]).flatmap(

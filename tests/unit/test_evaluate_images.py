@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from otbr_fast.errors import EvaluationDataError
 from otbr_fast.evaluate import LabeledImages, load_images
-from PIL import Image
 
 
 def jpeg_arrays(n: int = 3) -> dict[str, Any]:

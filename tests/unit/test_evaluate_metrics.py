@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from otbr_fast.errors import EvaluationDataError
 from otbr_fast.evaluate import (
     EvaluationSet,
@@ -13,7 +15,6 @@ from otbr_fast.evaluate import (
     hder,
 )
 from otbr_fast.models import InputSpec
-from torch import nn
 
 INPUTS = InputSpec(shape=(1, 1, 1))
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from otbr_fast.errors import EvaluationDataError
 from otbr_fast.evaluate import EvaluationSet, LabeledImages, Trigger, load_trigger
 

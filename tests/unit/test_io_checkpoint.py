@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from otbr_fast.errors import CheckpointError, OutputExistsError
 from otbr_fast.io import Checkpoint, load_checkpoint, save_safetensors, state_dict_hash
 from otbr_fast.models import PreActResNet

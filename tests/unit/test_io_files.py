@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from otbr_fast.errors import OutputExistsError
 from otbr_fast.io import check_absent, write_file
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from otbr_fast.errors import CheckpointError, EvaluationDataError, OutputExistsError
 from otbr_fast.evaluate import EvaluationSet
 from otbr_fast.io import load_checkpoint, load_record, save_defense_result, state_dict_hash
 from otbr_fast.models import PreActResNet
-from PIL import Image
 
 LABELS = {0: (2, 1), 3: (2, 4), 12: (2, 0)}  # index: the attack's label, the original one
 RAN_IN = "record/tiny/bd_test_dataset"

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from otbr_fast.errors import CheckpointError, UnsupportedModelError
-from otbr_fast.models import VGG, PreActResNet, build_model, num_classes
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
+
+from otbr_fast.errors import CheckpointError, UnsupportedModelError
+from otbr_fast.models import VGG, PreActResNet, build_model, num_classes
 
 
 def test_preactresnet_is_rebuilt_from_its_weights(tiny_resnet: PreActResNet) -> None:
