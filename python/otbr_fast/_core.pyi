@@ -1,4 +1,4 @@
-from typing import TypeVar, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,6 @@ __all__ = [
     "solve_entropic",
     "solve_exact",
 ]
-
-_T = TypeVar("_T", np.float32, np.float64)
 
 __version__: str
 build_profile: str
@@ -68,17 +66,17 @@ class EntropicSolution:
 def simd_path() -> str: ...
 def default_threads() -> int: ...
 def cost_matrix(
-    x: NDArray[_T], y: NDArray[_T], metric: str, n_threads: int | None
-) -> NDArray[_T]: ...
+    x: NDArray[Any], y: NDArray[Any], metric: str, n_threads: int | None
+) -> NDArray[Any]: ...
 def solve_exact(
-    M: NDArray[np.float32] | NDArray[np.float64],
+    M: NDArray[Any],
     a: NDArray[np.float64],
     b: NDArray[np.float64],
     max_iter: int,
     n_threads: int | None,
 ) -> ExactSolution: ...
 def solve_entropic(
-    M: NDArray[np.float32] | NDArray[np.float64],
+    M: NDArray[Any],
     a: NDArray[np.float64],
     b: NDArray[np.float64],
     reg: float,
@@ -88,9 +86,9 @@ def solve_entropic(
     n_threads: int | None,
 ) -> EntropicSolution: ...
 def entropic_plan(
-    M: NDArray[_T],
+    M: NDArray[Any],
     f: NDArray[np.float64],
     g: NDArray[np.float64],
     reg: float,
     n_threads: int | None,
-) -> NDArray[_T]: ...
+) -> NDArray[Any]: ...

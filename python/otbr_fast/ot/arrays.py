@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32] | NDArray[np.float64]
+Matrix = NDArray[Any]  # C-contiguous, float32 or float64
 Vector = NDArray[np.float64]
 
 

@@ -183,12 +183,21 @@ def sinkhorn(
     sources = (a, b, M)
     start = None
     if warmstart is not None:
-        start = tuple(reg * to_numpy(x, "warmstart") for x in warmstart)
+        log_u, log_v = (to_numpy(x, "warmstart") for x in warmstart)
+        start = (reg * log_u, reg * log_v)
 
     def one(column: Any) -> OTResult:
         cost, a_masses, b_masses = _problem(a, column, M, check_marginals=True)
-        options = {"numItermax": numItermax, "stopThr": stopThr, "n_threads": n_threads}
-        result = solve(cost, a_masses, b_masses, reg, warmstart=start, **options)
+        result = solve(
+            cost,
+            a_masses,
+            b_masses,
+            reg,
+            numItermax=numItermax,
+            stopThr=stopThr,
+            warmstart=start,
+            n_threads=n_threads,
+        )
         if verbose:
             _LOGGER.info("sinkhorn: error %s after %d passes", result.errors, result.n_iter)
         if warn and result.status != "converged":
