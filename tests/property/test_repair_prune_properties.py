@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from otbr_fast.errors import RepairError
 from otbr_fast.repair import mass, round_as_published, select_pruned
 

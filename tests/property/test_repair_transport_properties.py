@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from otbr_fast.repair import LayerTransport, Mode, mass, transport_layer
 
 Array = NDArray[np.float64]

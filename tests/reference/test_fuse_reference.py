@@ -14,6 +14,7 @@ import ot as pot
 import pytest
 import torch
 from numpy.typing import NDArray
+
 from otbr_fast.models import PreActResNet
 from otbr_fast.repair import (
     ConvChain,

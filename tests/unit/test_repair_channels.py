@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
 from otbr_fast.errors import UnsupportedModelError
 from otbr_fast.models import VGG, PreActResNet
 from otbr_fast.repair import ConvLayer, conv_chain
-from torch import nn
-from torch.nn import functional as F  # noqa: N812 - its usual name
 
 Forward = Callable[[Any, torch.Tensor], Any]
 

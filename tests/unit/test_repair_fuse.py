@@ -7,6 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from otbr_fast.errors import RepairError
 from otbr_fast.models import PreActResNet
 from otbr_fast.repair import (
@@ -19,7 +21,6 @@ from otbr_fast.repair import (
     prune,
 )
 from otbr_fast.repair.weights import set_kernels
-from torch import nn
 
 
 def one_pruned(model: nn.Module, layer_index: int) -> tuple[NeuronValues, PrunedMasks]:

@@ -10,11 +10,24 @@ import numpy as np
 import pydantic
 import pytest
 import torch
+from torch import nn
+
 from otbr_fast.errors import CheckpointError, RepairError, UnsupportedModelError
 from otbr_fast.io import state_dict_hash
 from otbr_fast.models import VGG, InputSpec, PreActResNet
-from otbr_fast.repair import RepairConfig, RepairResult, conv_chain, repair, sweep
-from torch import nn
+from otbr_fast.repair import (
+    RepairConfig,
+    RepairResult,
+    conv_chain,
+    fuse,
+    neuron_weight_changes,
+    prune,
+    random_unlearn,
+    repair,
+    round_as_published,
+    select_pruned,
+    sweep,
+)
 
 INPUTS = InputSpec(shape=(3, 8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
 FAST = RepairConfig(gamma=0.1, steps=2, batch_size=8, lr=0.01)
@@ -60,6 +73,24 @@ def test_a_repair_and_its_report(resnet: PreActResNet, config: RepairConfig) -> 
     assert result.output_hash == state_dict_hash(result.model.state_dict())
     assert result.input_hash != result.output_hash
     assert {"otbr_fast", "torch", "numpy", "scipy", "python"} == result.versions.keys()
+
+
+@pytest.mark.parametrize("config", [FAST, PAPER], ids=["default", "paper"])
+def test_a_repair_is_its_public_stages(resnet: PreActResNet, config: RepairConfig) -> None:
+    chain = conv_chain(resnet)
+    unlearned = random_unlearn(resnet, INPUTS, 5, config)
+    nwc = neuron_weight_changes(resnet, unlearned, chain)
+    if config.mode == "paper":
+        nwc = round_as_published(nwc)
+    pruned = select_pruned(nwc, config.gamma, mode=config.mode)
+    model, layers = fuse(resnet, pruned, nwc, chain, config)
+    result = repair(resnet, INPUTS, config)
+    assert result.output_hash == state_dict_hash(model.state_dict())
+    assert [layer.ot_cost for layer in result.layers] == [layer.ot_cost for layer in layers]
+    pruned_model = prune(resnet, pruned)
+    assert state_dict_hash(result.pruned_model.state_dict()) == state_dict_hash(
+        pruned_model.state_dict()
+    )
 
 
 def test_the_report_is_json(resnet: PreActResNet) -> None:

@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from otbr_fast.errors import RepairError
 from otbr_fast.models import PreActResNet
 from otbr_fast.repair import (
@@ -19,7 +21,6 @@ from otbr_fast.repair import (
     round_as_published,
     select_pruned,
 )
-from torch import nn
 
 
 def test_nwc_sums_absolute_changes_of_incoming_weights() -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from otbr_fast.errors import RepairError
 from otbr_fast.models import InputSpec
 from otbr_fast.repair import RepairConfig, random_unlearn
-from torch import nn
 
 INPUTS = InputSpec(shape=(3, 6, 6), low=-1.0, high=3.0, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
 CLASSES = 4
