@@ -23,8 +23,8 @@ _N_EXAMPLES = 8
 
 _INTRODUCTION = (
     "A small PreAct-ResNet18 learns scikit-learn's digits, 10 % of them poisoned: a white patch in "
-    "the corner makes any digit a 0 (BadNets). Then it is repaired from its weights alone; the "
-    "test images are used to measure, never to repair."
+    "the corner makes any digit a 0 (BadNets). Then the backdoor is mitigated from the weights "
+    "alone; the test images are used to measure, never to repair."
 )
 
 

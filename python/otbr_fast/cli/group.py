@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -28,5 +28,14 @@ class ErrorReportingGroup(TyperGroup):
                 raise typer.Exit(1) from None
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.echo(f"otbr-fast: warning: {message}", err=True)
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show this package's own warnings; those of libraries are meant for programmers."""
+    if category.__module__.startswith("otbr_fast."):
+        typer.echo(f"otbr-fast: warning: {message}", err=True)

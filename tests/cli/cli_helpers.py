@@ -1,0 +1,78 @@
+"""Small suspicious models, evaluation data, and ways to call the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from typer.testing import CliRunner
+
+from otbr_fast.cli import app
+from otbr_fast.io import save_safetensors
+from otbr_fast.models import PreActResNet
+
+QUICK = ("--steps", "2", "--batch-size", "8", "--device", "cpu")
+DESCRIPTION = {
+    "model_name": "preactresnet",
+    "num_classes": 5,
+    "input_shape": [3, 8, 8],
+    "mean": [0.5, 0.4, 0.3],
+    "std": [0.2, 0.3, 0.4],
+    "attack": {"name": "badnet", "target": 1},
+}
+
+
+class Outcome:
+    """What a call of the command left: exit code, stdout and stderr apart."""
+
+    def __init__(self, *arguments: object) -> None:
+        wide = {"COLUMNS": "250"}  # so that messages are not broken into lines
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=wide)
+        self.code = result.exit_code
+        self.out = result.stdout
+        self.err = result.stderr
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document that stdout holds."""
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+def small_network(width: int = 8) -> PreActResNet:
+    """A network of nine convolutions in its chain, all of this width, for images of 3x8x8."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return PreActResNet((1, 1, 1, 1), (width,) * 5, in_channels=3, num_classes=5).eval()
+
+
+def write_suspect(folder: Path, *, width: int = 8, described: bool = True) -> Path:
+    path = folder / "suspect.safetensors"
+    save_safetensors(small_network(width).state_dict(), path, overwrite=True)
+    if described:
+        path.with_suffix(".json").write_text(json.dumps(DESCRIPTION))
+    return path
+
+
+def write_trigger(folder: Path, name: str = "suspect_trigger.npz") -> Path:
+    mask = np.zeros((3, 8, 8), dtype=np.float32)
+    mask[:, -2:, -2:] = 1
+    path = folder / name
+    np.savez(path, mask=mask, pattern=np.ones_like(mask))
+    return path
+
+
+def write_images(folder: Path, n: int = 40) -> Path:
+    random = np.random.default_rng(0)
+    path = folder / "test.npz"
+    images = random.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+    np.savez(path, images=images, labels=np.arange(n, dtype=np.int64) % 5)
+    return path
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Everything in a folder: to see that nothing was written, or changed."""
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_helpers import (
+    DESCRIPTION,
+    Outcome,
+    files_in,
+    small_network,
+    write_images,
+    write_suspect,
+    write_trigger,
+)
+
+from otbr_fast.io import state_dict_hash
+
+
+def test_trigger_and_target_are_found_beside_the_model(tmp_path: Path) -> None:
+    suspect, data = write_suspect(tmp_path), write_images(tmp_path)
+    write_trigger(tmp_path)
+    document = Outcome("evaluate", suspect, "--data", data, "--json").document
+    assert document["evaluation"] == {"n_images": 40, "n_triggered": 32, "target": 1}
+    assert all(0 <= document[name] <= 1 for name in ("acc", "asr", "ra", "tcr"))
+
+
+def test_without_a_trigger_the_attack_is_not_measured(tmp_path: Path) -> None:
+    suspect, data = write_suspect(tmp_path), write_images(tmp_path)
+    call = ("evaluate", suspect, "--data", data, "--limit", "10")
+    document = Outcome(*call, "--json").document
+    assert document["evaluation"]["n_images"] == 10
+    assert document["asr"] is document["ra"] is None
+    assert document["acc"] is not None
+    shown = Outcome(*call).out
+    assert "ASR       - %" in shown
+
+
+def test_a_trigger_needs_its_target(tmp_path: Path) -> None:
+    suspect, data = write_suspect(tmp_path), write_images(tmp_path)
+    trigger = write_trigger(tmp_path, "other.npz")
+    described = {key: value for key, value in DESCRIPTION.items() if key != "attack"}
+    suspect.with_suffix(".json").write_text(json.dumps(described))
+    call = ("evaluate", suspect, "--data", data, "--trigger", trigger)
+    unknown = Outcome(*call)
+    assert unknown.code == 2
+    assert "--target" in unknown.err
+    assert Outcome(*call, "--target", "2").code == 0
+
+
+def test_data_is_needed(tmp_path: Path) -> None:
+    outcome = Outcome("evaluate", write_suspect(tmp_path))
+    assert outcome.code == 2
+    assert "--data" in outcome.err
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8, 1), (4, 0, 8, 3)])
+def test_images_that_do_not_fit_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    suspect, data = write_suspect(tmp_path), tmp_path / "test.npz"
+    np.savez(data, images=np.zeros(shape, dtype=np.uint8), labels=np.arange(4))
+    before = files_in(tmp_path)
+    outcome = Outcome("evaluate", suspect, "--data", data)
+    assert outcome.code == 1
+    assert outcome.err.startswith("otbr-fast: error: ")
+    assert files_in(tmp_path) == before
+
+
+def test_record_brings_its_poisoned_images(shared: Path) -> None:
+    record = shared / "record" / "cifar10_preactresnet18_badnet_0_1"
+    document = Outcome("evaluate", record, "--json").document
+    assert document["evaluation"] == {"n_images": 0, "n_triggered": 1000, "target": 0}
+    assert document["acc"] is None
+    assert document["asr"] > 0.95
+
+
+def test_inspect_tells_what_a_repair_would_work_on(tmp_path: Path) -> None:
+    suspect = write_suspect(tmp_path)
+    facts = Outcome("inspect", suspect, "--json").document
+    assert facts["model_name"] == "preactresnet"
+    assert facts["neurons"] == 72
+    assert facts["weights_sha256"] == state_dict_hash(small_network().state_dict())
+    assert [layer["name"] for layer in facts["layers"]][:2] == ["conv1", "layer1.0.conv1"]
+    assert facts["layers"][1]["reads"] == "conv1"
+    assert facts["shortcuts"] == [f"layer{i}.0.shortcut.0" for i in (2, 3, 4)]
+    shown = Outcome("inspect", suspect).out
+    assert "layer4.0.shortcut.0" in shown
+    assert facts["weights_sha256"] in shown

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from cli_helpers import QUICK, Outcome, files_in, small_network, write_suspect
+
+import otbr_fast.repair
+from otbr_fast.io import load_checkpoint
+
+
+def test_writes_model_description_and_config(tmp_path: Path) -> None:
+    suspect = write_suspect(tmp_path)
+    before = files_in(tmp_path)
+    out = tmp_path / "new" / "fixed.safetensors"
+
+    outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, *QUICK)
+
+    assert outcome.code == 0, outcome.err
+    assert "Mitigated: 7 of 72 neurons" in outcome.out
+    assert sorted(p.name for p in out.parent.iterdir()) == [
+        "fixed.config.yaml",
+        "fixed.json",
+        "fixed.safetensors",
+    ]
+    checkpoint = load_checkpoint(out)
+    model, _ = checkpoint.build()
+    assert {n: t.shape for n, t in model.state_dict().items()} == {
+        n: t.shape for n, t in small_network().state_dict().items()
+    }
+    described = json.loads(out.with_suffix(".json").read_text())
+    assert described["mean"] == [0.5, 0.4, 0.3]
+    assert described["repair"]["n_pruned"] == 7
+    assert described["repair"]["config"]["gamma"] == 0.1
+    assert before.items() <= files_in(tmp_path).items()
+
+
+def test_output_never_calls_a_network_clean(tmp_path: Path) -> None:
+    outcome = Outcome(
+        "repair", write_suspect(tmp_path), "--gamma", "0.1", "--out", tmp_path / "o.safetensors"
+    )
+    assert outcome.code == 0
+    assert "clean" not in outcome.out.lower()
+    assert "no proof that the backdoor is gone" in " ".join(outcome.out.split())
+
+
+def test_json_is_one_document_and_nothing_else(tmp_path: Path) -> None:
+    suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
+    outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, "--json", *QUICK)
+    assert outcome.document["written"] == [
+        str(out),
+        str(tmp_path / "o.json"),
+        str(tmp_path / "o.config.yaml"),
+    ]
+    assert outcome.err == ""
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+    suspect = write_suspect(tmp_path)
+    (tmp_path / "o.config.yaml").write_text("mine")
+    before = files_in(tmp_path)
+    call = ("repair", suspect, "--gamma", "0.1", "--out", tmp_path / "o.safetensors", *QUICK)
+
+    refused = Outcome(*call)
+    assert refused.code == 1
+    assert "o.config.yaml" in refused.err
+    assert "--overwrite" in refused.err
+    assert files_in(tmp_path) == before
+
+    assert Outcome(*call, "--overwrite").code == 0
+    assert (tmp_path / "o.config.yaml").read_text() != "mine"
+
+
+def test_the_model_itself_is_not_overwritten(tmp_path: Path) -> None:
+    suspect = write_suspect(tmp_path)
+    before = files_in(tmp_path)
+    assert Outcome("repair", suspect, "--gamma", "0.1", "--out", suspect, *QUICK).code == 1
+    assert files_in(tmp_path) == before
+
+
+def test_resolved_config_repeats_the_repair(tmp_path: Path) -> None:
+    suspect = write_suspect(tmp_path)
+    first = Outcome(
+        *("repair", suspect, "--gamma", "0.1", "--lambda", "0.7", "--seed", "3", *QUICK),
+        *("--out", tmp_path / "a.safetensors", "--json"),
+    )
+    again = Outcome(
+        *("repair", "--config", tmp_path / "a.config.yaml"),
+        *("--out", tmp_path / "b.safetensors", "--json"),
+    )
+    hashes = [outcome.document["repair"]["output_hash"] for outcome in (first, again)]
+    assert hashes[0] == hashes[1]
+    settings = yaml.safe_load((tmp_path / "a.config.yaml").read_text())
+    assert settings["input-shape"] == "3,8,8"
+    assert settings["lambda"] == 0.7
+    assert settings["lr"] == 1e-4
+
+
+def test_seed_decides_the_result(tmp_path: Path) -> None:
+    suspect = write_suspect(tmp_path)
+    hashes = [
+        Outcome(
+            *("repair", suspect, "--gamma", "0.1", "--seed", seed, "--json", *QUICK),
+            *("--out", tmp_path / f"{i}.safetensors"),
+        ).document["repair"]["output_hash"]
+        for i, seed in enumerate((1, 1, 2))
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_flags_override_the_description(tmp_path: Path) -> None:
+    out = tmp_path / "o.safetensors"
+    outcome = Outcome(
+        *("repair", write_suspect(tmp_path), "--gamma", "0.1", "--out", out, "--json", *QUICK),
+        *("--input-shape", "3,16,16", "--input-range", "-1,1", "--mean", "0,0,0"),
+    )
+    document = outcome.document
+    assert document["input_shape"] == [3, 16, 16]
+    assert document["input_range"] == [-1, 1]
+    assert document["mean"] == [0, 0, 0]
+    assert document["std"] == [0.2, 0.3, 0.4]
+
+
+def test_plain_torch_file_is_described_by_flags(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(small_network().state_dict(), path)
+    call = ("repair", path, "--gamma", "0.1", "--out", tmp_path / "o.safetensors", *QUICK)
+
+    unknown = Outcome(*call)
+    assert unknown.code == 2
+    assert "--input-shape" in unknown.err
+    assert Outcome(*call, "--input-shape", "3,8,8").code == 0
+
+
+def test_wrong_number_of_classes_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "o.safetensors"
+    outcome = Outcome(
+        *("repair", write_suspect(tmp_path), "--gamma", "0.1", "--out", out),
+        *("--num-classes", "7"),
+    )
+    assert outcome.code == 1
+    assert "5 classes" in outcome.err
+    assert "7" in outcome.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (("--gamma", "1.5"), "gamma"),
+        (("--lambda", "-0.1"), "lambda"),
+        (("--mode", "publshed"), "mode"),
+        (("--input-shape", "3,8"), "3 numbers"),
+        (("--input-range", "1,0"), "low must be < high"),
+        (("--mean", "a,b,c"), "--mean"),
+        (("--device", "gpu"), "cuda:N"),
+        (("--device", "cuda:99"), "cuda:99"),
+        (("--out", "model.pt"), ".safetensors"),
+        (("--threads", "0"), "threads"),
+    ],
+)
+def test_wrong_usage_is_told(tmp_path: Path, wrong: tuple[str, str], told: str) -> None:
+    suspect = write_suspect(tmp_path)
+    before = files_in(tmp_path)
+    out = tmp_path / "o.safetensors"
+    outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, *wrong)
+    assert outcome.code == 2
+    assert told in outcome.err
+    assert files_in(tmp_path) == before
+
+
+def test_gamma_and_out_are_needed(tmp_path: Path) -> None:
+    suspect = write_suspect(tmp_path)
+    no_gamma = Outcome("repair", suspect, "--out", tmp_path / "o.safetensors")
+    no_out = Outcome("repair", suspect, "--gamma", "0.1")
+    assert (no_gamma.code, no_out.code) == (2, 2)
+    assert "--gamma" in no_gamma.err
+    assert "--out" in no_out.err
+
+
+def test_interrupt_exits_130_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(otbr_fast.repair, "repair", interrupted)
+    suspect = write_suspect(tmp_path)
+    before = files_in(tmp_path)
+    outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", tmp_path / "o.safetensors")
+    assert outcome.code == 130
+    assert files_in(tmp_path) == before
+
+
+def test_layer_pruned_to_death_is_refused_or_warned_of(tmp_path: Path) -> None:
+    suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
+    call = ("repair", suspect, "--gamma", "0.99", "--out", out, *QUICK)
+
+    refused = Outcome(*call)
+    assert refused.code == 1
+    assert "leaves each layer a neuron" in refused.err
+    assert not out.exists()
+
+    warned = Outcome(*call, "--mode", "paper", "--lr", "0.01")
+    assert warned.code == 0
+    assert warned.err.startswith("otbr-fast: warning: gamma=0.99 prunes all neurons of layer")
