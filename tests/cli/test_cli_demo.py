@@ -46,7 +46,7 @@ def test_leaves_a_picture_and_files_that_sweep_reads(demo: tuple[Path, Outcome])
     assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
     swept = Outcome(
         *("sweep", folder / "backdoored.safetensors", "--data", folder / "test.npz"),
-        *("--gammas", "0.15", "--device", "cpu", "--json"),
+        *("--gammas", "0.15", "--device", "cpu", "--threads", "1", "--json"),
     ).document
     rows = json.loads((folder / "numbers.json").read_text())["rows"]
     assert swept["rows"] == [row for row in rows if row["gamma"] in (None, 0.15)]

@@ -35,7 +35,12 @@ def command(
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of the training and of the repair.")
     ] = 0,
-    threads: common.Threads = None,
+    threads: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="CPU threads; so small a network gains nothing from more."
+        ),
+    ] = 1,
     overwrite: common.Overwrite = False,
     config: common.Config = None,
     json: common.Json = False,
@@ -72,9 +77,7 @@ def command(
         _show(report, out)
 
 
-def _sweep(
-    model: nn.Module, task: DemoTask, seed: int, threads: int | None, tell: Tell
-) -> SweepReport:
+def _sweep(model: nn.Module, task: DemoTask, seed: int, threads: int, tell: Tell) -> SweepReport:
     from otbr_fast.evaluate import EvaluationSet, Metrics, evaluate
     from otbr_fast.evaluate.demo_task import INPUTS, TARGET
     from otbr_fast.repair import PUBLISHED_GAMMAS, RepairConfig, sweep

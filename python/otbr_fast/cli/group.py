@@ -12,7 +12,7 @@ from otbr_fast.errors import OtbrFastError, OutputExistsError
 
 
 class ErrorReportingGroup(TyperGroup):
-    """A group of commands whose expected errors end in exit code 1 and a readable message."""
+    """Commands whose expected errors end in exit code 1 and a readable message; Ctrl-C in 130."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -20,6 +20,9 @@ class ErrorReportingGroup(TyperGroup):
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
+            except KeyboardInterrupt:
+                typer.echo("otbr-fast: interrupted", err=True)
+                raise typer.Exit(130) from None
             except BrokenPipeError:
                 raise  # the reader of stdout went away: typer ends quietly
             except (OtbrFastError, OSError) as error:

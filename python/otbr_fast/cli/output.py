@@ -37,18 +37,23 @@ def progress_bars() -> Iterator[Tell]:
     Nothing is drawn where stderr is not a terminal.
     """
     console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda stage, done, total: None
+        return
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with Progress(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
         def tell(stage: str, done: int, total: int) -> None:
-            if stage not in tasks or bars.tasks[tasks[stage]].finished:
+            if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+            elif done < bars.tasks[tasks[stage]].completed:  # once more, for the next γ
+                bars.reset(tasks[stage], total=total)
+            bars.update(tasks[stage], completed=done)
 
         yield tell
