@@ -17,6 +17,14 @@ pub(crate) struct Pricing<'a, T> {
     pub v_max: f64,
 }
 
+/// A cell and its cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cell {
+    pub row: usize,
+    pub col: usize,
+    pub cost: f64,
+}
+
 /// A cell and its reduced cost.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
@@ -37,19 +45,18 @@ impl<'a, T: Scalar> Pricing<'a, T> {
         4.0 * f64::EPSILON * (self.cost.max_abs() + self.u[row].abs() + self.v_max)
     }
 
-    /// The cell of least reduced cost in these rows, by `f64` alone, if it is surely negative.
-    pub fn surely_negative(&self, rows: Range<usize>, arch: pulp::Arch) -> Option<(usize, usize)> {
-        let (mut best, mut best_row) = (0.0, None);
-        for i in rows {
-            let least = least_difference(self.cost.row(i), self.v, arch) - self.u[i];
-            if least < best && least < -self.rounding(i) {
-                (best, best_row) = (least, Some(i));
+    /// In each of these rows the cell of least reduced cost, if by `f64` alone it is surely negative.
+    pub fn surely_negative(&self, rows: Range<usize>, arch: pulp::Arch, found: &mut Vec<Cell>) {
+        for row in rows {
+            let costs = self.cost.row(row);
+            let least = least_difference(costs, self.v, arch);
+            if least - self.u[row] < -self.rounding(row) {
+                let is_least = |(c, v): (&T, &f64)| c.to_f64() - v == least;
+                if let Some(col) = costs.iter().zip(self.v).position(is_least) {
+                    found.push(Cell { row, col, cost: costs[col].to_f64() });
+                }
             }
         }
-        let row = best_row?;
-        let differences = self.cost.row(row).iter().zip(self.v).map(|(c, v)| c.to_f64() - v);
-        let (col, _) = differences.enumerate().min_by(|x, y| x.1.total_cmp(&y.1))?;
-        Some((row, col))
     }
 
     /// The cell of least reduced cost in these rows, exactly, among those that may be below

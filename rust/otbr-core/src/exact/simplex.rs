@@ -1,8 +1,8 @@
 //! The transportation simplex on a dense cost.
 //!
-//! Rows are priced block by block; the most negative cell of a block enters. Bulk pricing is in
-//! `f64` with a margin above its rounding; when it finds nothing more, a pass in twice the precision
-//! looks at every cell that `f64` could not decide. Every pivot has a reduced cost proven negative
+//! Rows are priced block by block; each block gives candidates, the best of which enter one after
+//! the other. Bulk pricing is in `f64` with a margin above its rounding; when it finds nothing more,
+//! a pass in twice the precision looks at every cell that `f64` could not decide. Every pivot has a reduced cost proven negative
 //! and a flow proven positive (`masses`), so each lowers the cost and the method ends.
 
 use super::masses::IntegerMasses;
@@ -11,7 +11,7 @@ use super::tree::Tree;
 use crate::double_double::Dd;
 use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::pricing::Pricing;
+use crate::pricing::{Candidate, Cell, Pricing};
 use crate::problem::Problem;
 use crate::scalar::Scalar;
 
@@ -40,11 +40,11 @@ pub(super) fn solve<T: Scalar>(
     let mut tree = Tree::new(cost, &greedy_basis(cost, masses));
     let mut search = BlockSearch::new(cost.rows());
     let mut n_pivots = 0;
-    while let Some((row, col, reduced_cost)) = search.next(problem, &tree, interrupt)? {
+    while let Some(entering) = search.next(problem, &tree, interrupt)? {
         if n_pivots == max_pivots {
             return Ok(Basis { tree, n_pivots, complete: false });
         }
-        tree.pivot(row, col, reduced_cost);
+        tree.pivot(entering.row, entering.col, entering.reduced_cost);
         n_pivots += 1;
         if n_pivots % PIVOTS_PER_CHECK == 0 {
             interrupt.check()?;
@@ -53,74 +53,84 @@ pub(super) fn solve<T: Scalar>(
     Ok(Basis { tree, n_pivots, complete: true })
 }
 
-/// Cyclic search for an entering cell, first by `f64`, in the end exactly.
+/// Cyclic search for entering cells, first by `f64`, in the end exactly.
+///
+/// A block of rows is priced at a time and gives one candidate a row; as long as candidates still
+/// have negative reduced costs the best of them enters, and the matrix is not read.
 struct BlockSearch {
     rows: usize,
     block: usize,
     at: usize,
+    candidates: Vec<Cell>,
+    /// A reduced cost above this counts as zero.
+    threshold: f64,
+    /// Rows of which nothing is known since the last candidates came up.
+    unseen: usize,
     exact: bool,
     arch: pulp::Arch,
 }
 
 impl BlockSearch {
     fn new(rows: usize) -> Self {
-        let block = (rows / 32).clamp(1, 64);
-        Self { rows, block, at: 0, exact: false, arch: pulp::Arch::new() }
+        let block = (rows / 16).clamp(1, 64);
+        let arch = pulp::Arch::new();
+        Self { rows, block, at: 0, candidates: Vec::new(), threshold: 0.0, unseen: rows, exact: false, arch }
     }
 
-    /// The best cell of the first block that has any, going round once from where the last was.
+    /// A cell with negative reduced cost; none are left when all rows were seen without any.
     fn next<T: Scalar>(
         &mut self,
         problem: &Problem<'_, T>,
         tree: &Tree,
         interrupt: Interrupt<'_>,
-    ) -> Result<Option<(usize, usize, Dd)>> {
-        let (u, v) = tree.rounded_potentials();
-        let pricing = Pricing::new(&problem.cost, u, v);
-        let mut unseen = self.rows;
+    ) -> Result<Option<Candidate>> {
         loop {
-            if unseen == 0 {
+            if let Some(best) = self.best_candidate(tree) {
+                return Ok(Some(best));
+            }
+            if self.unseen == 0 {
                 if self.exact {
                     return Ok(None);
                 }
-                (self.exact, unseen) = (true, self.rows);
+                (self.exact, self.unseen) = (true, self.rows);
             }
-            let end = (self.at + self.block.min(unseen)).min(self.rows);
-            let found = if self.exact {
-                self.exact_cell(&pricing, tree, end)
-            } else {
-                self.rough_cell(&pricing, tree, end)
-            };
-            unseen -= end - self.at;
-            self.at = if end == self.rows { 0 } else { end };
-            if found.is_some() {
-                return Ok(found);
-            }
+            self.price_block(problem, tree);
             if self.at == 0 {
                 interrupt.check()?;
             }
         }
     }
 
-    fn rough_cell<T: Scalar>(
-        &self,
-        pricing: &Pricing<'_, T>,
-        tree: &Tree,
-        end: usize,
-    ) -> Option<(usize, usize, Dd)> {
-        let (row, col) = pricing.surely_negative(self.at..end, self.arch)?;
-        Some((row, col, tree.reduced_cost(pricing.cost.at(row, col), row, col)))
+    /// The most negative of the candidates; those that are no longer negative are dropped.
+    fn best_candidate(&mut self, tree: &Tree) -> Option<Candidate> {
+        let mut best: Option<Candidate> = None;
+        self.candidates.retain(|cell| {
+            let reduced_cost = tree.reduced_cost(cell.cost, cell.row, cell.col);
+            let negative = (reduced_cost - Dd::from(self.threshold)).to_f64() < 0.0;
+            if negative && best.is_none_or(|b| reduced_cost.hi < b.reduced_cost.hi) {
+                best = Some(Candidate { row: cell.row, col: cell.col, reduced_cost });
+            }
+            negative
+        });
+        best
     }
 
-    fn exact_cell<T: Scalar>(
-        &self,
-        pricing: &Pricing<'_, T>,
-        tree: &Tree,
-        end: usize,
-    ) -> Option<(usize, usize, Dd)> {
-        let scale = pricing.cost.max_abs() + pricing.v_max;
-        let exact = |cost, i, j| tree.reduced_cost(cost, i, j);
-        let found = pricing.least_exact(self.at..end, -EXACT_ZERO * scale, self.arch, exact)?;
-        Some((found.row, found.col, found.reduced_cost))
+    /// Price the next block.
+    fn price_block<T: Scalar>(&mut self, problem: &Problem<'_, T>, tree: &Tree) {
+        let (u, v) = tree.rounded_potentials();
+        let pricing = Pricing::new(&problem.cost, u, v);
+        let end = (self.at + self.block).min(self.rows);
+        self.threshold = -EXACT_ZERO * (problem.cost.max_abs() + pricing.v_max);
+        if self.exact {
+            let exact = |cost, row, col| tree.reduced_cost(cost, row, col);
+            let found = pricing.least_exact(self.at..end, self.threshold, self.arch, exact);
+            let cell = |c: Candidate| Cell { row: c.row, col: c.col, cost: problem.cost.at(c.row, c.col) };
+            self.candidates.extend(found.map(cell));
+        } else {
+            pricing.surely_negative(self.at..end, self.arch, &mut self.candidates);
+        }
+        self.unseen =
+            if self.candidates.is_empty() { self.unseen.saturating_sub(end - self.at) } else { self.rows };
+        self.at = if end == self.rows { 0 } else { end };
     }
 }
