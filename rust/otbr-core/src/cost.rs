@@ -22,6 +22,9 @@ const NEAR: f64 = 1.0 / 16.0;
 /// Up to this many components differences are as fast as a product.
 const FEW_COMPONENTS: usize = 16;
 
+/// Entries that are looked at together for near rows.
+const BLOCK: usize = 64;
+
 /// Rows a task fills at a time.
 const CHUNK: usize = 128;
 
@@ -64,7 +67,7 @@ pub fn cost_matrix<T: Scalar>(
     let x = Rows::new("X", x, metric, unit)?;
     let y = Rows::new("Y", y, metric, unit)?;
     let arch = pulp::Arch::new();
-    let finish = Finish { metric, unit };
+    let finish = Finish { metric, inverse_unit: 1.0 / unit };
     let transposed = if d <= FEW_COMPONENTS { y.transposed() } else { Vec::new() };
     for (part, rows) in out.chunks_mut(ROWS_PER_CHECK * m).enumerate() {
         interrupt.check()?;
@@ -150,15 +153,15 @@ fn direction_factor<T: Scalar>(row: &[T]) -> Option<f64> {
 #[derive(Clone, Copy)]
 struct Finish {
     metric: Metric,
-    unit: f64,
+    inverse_unit: f64,
 }
 
 impl Finish {
     #[inline(always)]
     fn apply<T: Scalar>(self, square: f64) -> T {
         T::from_f64(match self.metric {
-            Metric::Euclidean => square.sqrt() / self.unit,
-            Metric::SqEuclidean => square / self.unit / self.unit,
+            Metric::Euclidean => square.sqrt() * self.inverse_unit,
+            Metric::SqEuclidean => square * self.inverse_unit * self.inverse_unit,
             Metric::Cosine => square / 2.0,
         })
     }
@@ -196,12 +199,19 @@ fn from_products<T: Scalar>(x: &Rows<'_, T>, y: &Rows<'_, T>, first: usize, fini
     for (offset, row) in out.chunks_exact_mut(m).enumerate() {
         let i = first + offset;
         let xx = x.square[i];
-        for (j, (o, &yy)) in row.iter_mut().zip(&y.square).enumerate() {
-            let mut square = xx + yy - 2.0 * o.to_f64();
-            if square <= NEAR * (xx + yy) {
-                square = from_differences(x, i, y, j);
+        let blocks = row.chunks_mut(BLOCK).zip(y.square.chunks(BLOCK)).enumerate();
+        for (block, (entries, y_square)) in blocks {
+            let square = |o: T, yy: f64| xx + yy - 2.0 * o.to_f64();
+            let is_near = |(o, yy): (&T, &f64)| square(*o, *yy) <= NEAR * (xx + yy);
+            // Without a branch for each entry both loops vectorise; near entries are rare.
+            let near = entries.iter().zip(y_square).fold(false, |near, entry| near | is_near(entry));
+            for (k, (o, &yy)) in entries.iter_mut().zip(y_square).enumerate() {
+                *o = if near && is_near((o, &yy)) {
+                    finish.apply(from_differences(x, i, y, block * BLOCK + k))
+                } else {
+                    finish.apply(square(*o, yy))
+                };
             }
-            *o = finish.apply(square);
         }
     }
 }
