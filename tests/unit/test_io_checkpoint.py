@@ -256,6 +256,12 @@ def test_saving_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_saved_file_is_as_readable_as_any_other(tmp_path: Path, weights: Weights) -> None:
+    save_safetensors(weights, tmp_path / "model.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_saving_does_not_overwrite(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_safetensors({"a": torch.zeros(1)}, path)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from otbr_fast import ot
 from otbr_fast.errors import RepairError
 from otbr_fast.models import PreActResNet
 from otbr_fast.repair import (
@@ -140,3 +143,18 @@ def test_without_pruned_neurons_nothing_is_fused(tiny_resnet: PreActResNet) -> N
     result = fused(tiny_resnet, none, nwc, "default", 0.5)
     for name, tensor in prune(tiny_resnet, none).state_dict().items():
         assert torch.equal(result.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("mode", ["default", "paper"])
+def test_a_plan_that_is_not_proven_optimal_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tiny_resnet: PreActResNet, mode: Mode
+) -> None:
+    solve = ot.solve
+
+    def cut_short(*args: Any, **options: Any) -> ot.OTResult:
+        return replace(solve(*args, **options), status="iteration_limit")
+
+    monkeypatch.setattr(ot, "solve", cut_short)
+    nwc, pruned = one_pruned(tiny_resnet, 2)
+    with pytest.raises(RepairError, match=r"'layer1.0.conv2': .* not proven optimal"):
+        fused(tiny_resnet, pruned, nwc, mode, 0.5)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from otbr_fast.errors import CheckpointError
@@ -147,7 +147,8 @@ def save_safetensors(
         for name, tensor in state_dict.items()
     }
     with write_file(path, overwrite) as draft:
-        save_file(copies, draft, metadata=dict(metadata) if metadata is not None else None)
+        # safetensors' own save_file would make a file that only its owner may read.
+        draft.write_bytes(save(copies, metadata=dict(metadata) if metadata is not None else None))
 
 
 def state_dict_hash(state_dict: Mapping[str, torch.Tensor]) -> str:

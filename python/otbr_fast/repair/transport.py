@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from otbr_fast import ot
+from otbr_fast.errors import RepairError
 from otbr_fast.repair.config import Mode
 
 Array = NDArray[np.float64]
@@ -98,10 +99,15 @@ def transport_layer(
         Which problem is solved; the cost found is the same.
     n_threads : int, optional
         Threads of the solver.
+
+    Raises
+    ------
+    RepairError
+        The solver's certificate does not prove the plan optimal.
     """
     start = time.perf_counter()
     solve = _full if mode == "paper" else _reduced
-    spread, plan, solved = solve(weights, pruned, beta, n_threads)
+    spread, plan, solved = solve(name, weights, pruned, beta, n_threads)
     return LayerTransport(
         name=name,
         n_pruned=int(pruned.sum()),
@@ -126,17 +132,17 @@ _Solution = tuple[sparse.csr_array, sparse.csr_array, _Solved]
 
 
 def _full(
-    weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
+    name: str, weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
 ) -> _Solution:
     """Solve the problem as it is stated."""
     n = len(weights)
     sources = np.where(pruned[:, None], 0.0, weights)
-    plan, solved = _solve(sources, weights, np.full(n, 1 / n), beta, n_threads)
+    plan, solved = _solve(name, sources, weights, np.full(n, 1 / n), beta, n_threads)
     return sparse.csr_array(sparse.eye_array(n)), plan, solved
 
 
 def _reduced(
-    weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
+    name: str, weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
 ) -> _Solution:
     """Solve what is left when mass that need not move stays and equal rows are one point.
 
@@ -160,6 +166,7 @@ def _reduced(
     points = np.zeros((supply.size, weights.shape[1]))
     points[: kept.size] = weights[kept]
     move, solved = _solve(
+        name,
         points[rows],
         weights[columns],
         supply[rows] / moving,
@@ -184,9 +191,14 @@ def _spread(pruned: NDArray[np.bool_]) -> sparse.csr_array:
 
 
 def _solve(
-    sources: Array, targets: Array, a: Array, b: Array, n_threads: int | None
+    name: str, sources: Array, targets: Array, a: Array, b: Array, n_threads: int | None
 ) -> tuple[sparse.csr_array, _Solved]:
     cost = ot.cost_matrix(sources, targets, metric="euclidean", n_threads=n_threads)
     result = ot.solve(cost, a, b, n_threads=n_threads)
+    if result.status != "optimal":
+        raise RepairError(
+            f"layer '{name}': the transport plan is not proven optimal "
+            f"(duality gap {result.certificate.duality_gap} at cost {result.value}); please report"
+        )
     solved = _Solved(result.value, result.certificate.duality_gap, cost.shape)
     return result.plan, solved
