@@ -40,9 +40,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo.installed: $(BIN)/python pyproject.toml $(RUST_SOURCES)
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@echo "Installing into $(VENV): torch is large and the Rust code is compiled, so this takes some minutes."
+	$(BIN)/python -m pip install --editable '.[demo]'
 	touch $@
 
 $(VENV)/dev.installed: $(BIN)/python pyproject.toml $(RUST_SOURCES)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@echo "Installing into $(VENV): torch is large and the Rust code is compiled, so this takes some minutes."
+	$(BIN)/python -m pip install --editable '.[dev]'
 	touch $@ $(VENV)/demo.installed

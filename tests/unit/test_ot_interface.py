@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
 
 import numpy as np
 import ot as pot
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 import otbr_fast
 from otbr_fast import ot
@@ -140,6 +144,8 @@ def test_lists_integers_and_strided_arrays_are_taken() -> None:
     assert ot.emd2([], [], M[::2, ::-3]) == pytest.approx(ot.emd2([], [], M[::2, ::-3].copy()))
     with pytest.raises(ValueError, match="dtype complex"):
         ot.solve([[1j]])
+    with pytest.raises(ValueError, match="M is a sparse matrix"):
+        ot.emd(A, B, csr_array(M))
     with pytest.raises(ValueError, match="shape"):
         ot.solve([1.0, 2.0])
     with pytest.raises(ValueError, match="at least one row"):
@@ -151,3 +157,12 @@ def test_check_marginals_false_scales_b() -> None:
         ot.emd(A, 2 * B, M)
     plan = ot.emd(A, 2 * B, M, check_marginals=False)
     np.testing.assert_allclose(plan.sum(0), B)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(ot.emd, pot.emd), (ot.emd2, pot.emd2)])
+def test_arguments_are_pots_in_pots_order(
+    ours: Callable[..., Any], theirs: Callable[..., Any]
+) -> None:
+    assert list(signature(ours).parameters) == list(signature(theirs).parameters)
+    names = list(signature(pot.sinkhorn).parameters)[:-1]  # the last is **kwargs
+    assert list(signature(ot.sinkhorn).parameters)[: len(names)] == names

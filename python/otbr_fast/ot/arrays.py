@@ -28,7 +28,7 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        A tensor on a GPU or one that requires a gradient, complex numbers, a ragged list.
+        A tensor on a GPU or one that requires a gradient, a sparse matrix, complex numbers.
     """
     if is_tensor(x):
         if x.device.type != "cpu":
@@ -41,6 +41,8 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
             )
         half = {"torch.float16", "torch.bfloat16"}
         x = (x.float() if str(x.dtype) in half else x).numpy()
+    if hasattr(x, "tocoo"):
+        raise ValueError(f"{name} is a sparse matrix, which is not supported; give a dense one")
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {array.dtype}; real numbers are needed")

@@ -36,6 +36,7 @@ def emd(
     center_dual: bool = True,
     numThreads: int | Literal["max"] = 1,
     check_marginals: bool = True,
+    potentials_init: tuple[Any, Any] | None = None,
 ) -> Any:
     """Exact optimal transport plan, as POT's ``ot.emd``.
 
@@ -56,6 +57,9 @@ def emd(
         Threads for the passes over M. The result does not depend on it.
     check_marginals : bool
         Refuse sums of a and b that differ by more than a relative 1e-6; otherwise b is scaled.
+    potentials_init : (array-like, array-like), optional
+        Taken for POT's sake: a start changes the time, not the result, and this solver does not
+        use one yet.
 
     Returns
     -------
@@ -84,6 +88,7 @@ def emd2(
     center_dual: bool = True,
     numThreads: int | Literal["max"] = 1,
     check_marginals: bool = True,
+    potentials_init: tuple[Any, Any] | None = None,
 ) -> Any:
     """Exact optimal transport cost, as POT's ``ot.emd2``.
 
