@@ -66,8 +66,8 @@ def test_what_was_not_given_is_unknown(evaluation_set: EvaluationSet) -> None:
     only_clean = EvaluationSet(clean=evaluation_set.clean)
     assert evaluate(model, only_clean, INPUTS) == Metrics(acc=0.8)
     assert evaluate(model, EvaluationSet(), INPUTS) == Metrics()
-    no_such_class = EvaluationSet(clean=evaluation_set.clean, target=7)
-    assert evaluate(model, no_such_class, INPUTS).tcr is None
+    no_such_images = EvaluationSet(LabeledImages(images([0]), torch.tensor([0])), target=2)
+    assert evaluate(model, no_such_images, INPUTS) == Metrics(acc=1)
 
 
 def test_images_are_brought_into_the_models_range_and_normalised() -> None:
@@ -115,6 +115,24 @@ def test_images_that_do_not_fit_the_model(evaluation_set: EvaluationSet) -> None
 def test_labels_that_the_model_does_not_know(evaluation_set: EvaluationSet) -> None:
     with pytest.raises(EvaluationDataError, match=r"label 2.*2 classes"):
         evaluate(Reader([0, 0.2]), evaluation_set, INPUTS)
+
+
+@pytest.mark.parametrize("target", [-1, 3, 99])
+def test_a_target_that_the_model_does_not_know(evaluation_set: EvaluationSet, target: int) -> None:
+    """No image is ever taken for such a class: an ASR of 0 would be no merit."""
+    model = Reader([0, 0.2, 0.4])
+    told = rf"target class {target}\b.*3 classes"
+    with pytest.raises(EvaluationDataError, match=told):
+        evaluate(model, EvaluationSet(evaluation_set.clean, target=target), INPUTS)
+    poisoned = PoisonedImages(images([0, 51]), torch.tensor([1, 2]), torch.tensor([0, target]))
+    with pytest.raises(EvaluationDataError, match=told):
+        evaluate(model, EvaluationSet(poisoned=poisoned), INPUTS)
+
+
+def test_an_original_label_that_the_model_does_not_know() -> None:
+    poisoned = PoisonedImages(images([0, 51]), torch.tensor([1, 8]), torch.tensor([0, 0]))
+    with pytest.raises(EvaluationDataError, match=r"label 8.*3 classes"):
+        evaluate(Reader([0, 0.2, 0.4]), EvaluationSet(poisoned=poisoned), INPUTS)
 
 
 def test_a_model_that_answers_nan_has_no_metrics(evaluation_set: EvaluationSet) -> None:

@@ -154,6 +154,7 @@ Target = Annotated[
     int | None,
     typer.Option(
         metavar="K",
+        min=0,
         help="The attack's target class.",
         show_default="from the description",
         rich_help_panel=_DATA_PANEL,

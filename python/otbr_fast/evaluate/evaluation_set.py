@@ -59,6 +59,27 @@ class EvaluationSet:
     poisoned: PoisonedImages | None = None
     target: int | None = None
 
+    def check_classes(self, n_classes: int) -> None:
+        """Raise an `EvaluationDataError` for a label or target that is not in 0 ... n_classes - 1.
+
+        A class that the model cannot answer with would make an attack look defeated.
+        """
+        told: list[tuple[str, torch.Tensor]] = []
+        if self.target is not None:
+            told.append(("target class", torch.tensor([self.target])))
+        if self.clean is not None:
+            told.append(("label", self.clean.labels))
+        if self.poisoned is not None:
+            told.append(("target class", self.poisoned.target_labels))
+            told.append(("original label", self.poisoned.original_labels))
+        for what, labels in told:
+            unknown = labels[(labels < 0) | (labels >= n_classes)]
+            if len(unknown):
+                raise EvaluationDataError(
+                    f"there is the {what} {int(unknown[0])}, but the model tells {n_classes} "
+                    f"classes, 0 to {n_classes - 1}: give the data and target of this model."
+                )
+
     @classmethod
     def from_trigger(cls, clean: LabeledImages, trigger: Trigger, target: int) -> EvaluationSet:
         """Lay a trigger over all clean images that are not of the target class already.

@@ -62,24 +62,25 @@ def evaluate(
     Raises
     ------
     EvaluationDataError
-        Images or labels do not fit the model, or its outputs are not finite.
+        Images, labels or the target do not fit the model, or its outputs are not finite.
     """
     clean, poisoned, target = evaluation_set.clean, evaluation_set.poisoned, evaluation_set.target
     runner = _Runner(
         model=copy.deepcopy(model).to(device).eval(),
         inputs=inputs,
+        evaluation_set=evaluation_set,
         batch_size=batch_size,
         progress=progress or (lambda done, total: None),
         total=len(clean or ()) + len(poisoned or ()),
     )
     acc = asr = ra = tcr = None
     if clean is not None:
-        answers = runner.answers(clean.images, clean.labels)
+        answers = runner.answers(clean.images)
         acc = _rate(answers == clean.labels)
         if target is not None:
             tcr = _rate(answers[clean.labels == target] == target)
     if poisoned is not None:
-        answers = runner.answers(poisoned.images, poisoned.original_labels)
+        answers = runner.answers(poisoned.images)
         asr = _rate(answers == poisoned.target_labels)
         ra = _rate(answers == poisoned.original_labels)
     return Metrics(acc, asr, ra, tcr)
@@ -117,13 +118,14 @@ class _Runner:
 
     model: nn.Module
     inputs: InputSpec
+    evaluation_set: EvaluationSet
     batch_size: int
     progress: Progress
     total: int
     done: int = 0
 
     @torch.no_grad()
-    def answers(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def answers(self, images: torch.Tensor) -> torch.Tensor:
         """Return the class that the model gives each image; int64, shape (N,), on the CPU."""
         if tuple(images.shape[1:]) != self.inputs.shape:
             raise EvaluationDataError(
@@ -132,11 +134,6 @@ class _Runner:
             )
         starts = range(0, len(images), self.batch_size)
         logits = torch.cat([self._logits(images[i : i + self.batch_size]) for i in starts])
-        n_classes = logits.shape[1]
-        if int(labels.max()) >= n_classes:
-            raise EvaluationDataError(
-                f"there is a label {int(labels.max())}, but the model tells {n_classes} classes."
-            )
         return logits.argmax(dim=1)
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
@@ -150,6 +147,8 @@ class _Runner:
                 "the model's outputs are NaN or infinite on these images, so no metric would mean "
                 "anything: check its weights and its input range and normalisation."
             )
+        if self.done == 0:
+            self.evaluation_set.check_classes(logits.shape[1])
         self.done += len(batch)
         self.progress(self.done, self.total)
         return logits
