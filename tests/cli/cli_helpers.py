@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from otbr_fast.cli import app
@@ -76,3 +77,28 @@ def write_images(folder: Path, n: int = 40) -> Path:
 def files_in(folder: Path) -> dict[str, bytes]:
     """Everything in a folder: to see that nothing was written, or changed."""
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def write_record(
+    folder: Path, *, missing: tuple[int, ...] = (), targets: tuple[int, ...] = (1,)
+) -> Path:
+    """A BackdoorBench record of six poisoned images of class 0, some of them not there."""
+    record = folder / "record"
+    images = record / "bd_test_dataset" / "0"
+    images.mkdir(parents=True)
+    samples = {}
+    for i in range(6):
+        target = targets[i % len(targets)]
+        samples[i] = {"path": f"bd_test_dataset/0/{i}.png", "other_info": [target, 0]}
+        if i not in missing:
+            Image.new("RGB", (8, 8), (40 * i, 100, 200 - i)).save(images / f"{i}.png")
+    content = {
+        "model_name": "preactresnet",
+        "num_classes": 5,
+        "model": small_network().state_dict(),
+        "img_size": (8, 8, 3),
+        "clean_data": "cifar10",
+        "bd_test": {"bd_data_container": {"data_dict": samples}},
+    }
+    torch.save(content, record / "attack_result.pt")
+    return record

@@ -165,6 +165,28 @@ def test_links_out_of_the_record_are_refused(record: Path, tmp_path: Path) -> No
         load_record(record)
 
 
+def test_a_linked_image_folder_is_refused_if_it_leads_out(record: Path, tmp_path: Path) -> None:
+    images = record / "bd_test_dataset"
+    images.rename(tmp_path / "elsewhere")
+    images.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match="out of the record"):
+        load_record(record)
+
+
+def test_a_link_to_the_whole_record_is_followed(record: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(record)
+    assert len(EvaluationSet.from_record(load_record(link)).poisoned or ()) == 3
+
+
+def test_links_in_a_circle_are_refused(record: Path) -> None:
+    image = record / "bd_test_dataset" / "4" / "3.png"
+    image.unlink()
+    image.symlink_to(image)
+    with pytest.raises(EvaluationDataError, match=r"3\.png"):
+        EvaluationSet.from_record(load_record(record))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

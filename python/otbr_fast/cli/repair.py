@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,9 @@ from otbr_fast.cli.output import Tell, print_json, print_text, progress_bars
 from otbr_fast.cli.subject import ModelOptions, Subject, open_subject
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from otbr_fast.evaluate import Metrics
     from otbr_fast.repair import RepairResult
 
 
@@ -69,8 +73,8 @@ def command(
 ) -> None:
     """Mitigate a network's backdoor: nothing but its weights is needed.
 
-    A record's poisoned images, if they are there, are used afterwards to fill BackdoorBench's
-    summary, never to repair.
+    Where the result goes into a record, the record's poisoned images, if they are there, are used
+    afterwards to fill BackdoorBench's summary, never to repair.
     """
     settings = make_config(
         gamma=gamma,
@@ -94,10 +98,11 @@ def command(
     from otbr_fast.repair import repair
 
     with progress_bars() as tell:
+        measure = _measure(subject, outputs, chosen_device, tell)
         result = repair(
             subject.model, subject.inputs, settings, device=chosen_device, progress=tell
         )
-        summary = _summary(subject, result, chosen_device, tell)
+        summary = _summary(result, measure)
     used = {**subject.settings(), **settings.model_dump(), "device": chosen_device, "out": out}
     document = {
         **subject.description().model_dump(mode="json", exclude_none=True),
@@ -177,15 +182,29 @@ class _Outputs:
         write_texts(texts, overwrite=overwrite)
 
 
-def _summary(subject: Subject, result: RepairResult, device: str, tell: Tell) -> dict[str, object]:
-    """Return the row of BackdoorBench's summary, with metrics if a record has its images."""
+def _measure(
+    subject: Subject, outputs: _Outputs, device: str, tell: Tell
+) -> Callable[[nn.Module], Metrics] | None:
+    """Return what measures for a record's summary; ``None`` without one, or without images.
+
+    The images are read at once: what is wrong with them is told before the work.
+    """
     from otbr_fast.cli.evaluation_data import DataOptions, measure_with, open_evaluation_set
-    from otbr_fast.evaluate import Metrics
 
     record = subject.checkpoint.record
-    with_images = record is not None and any(image.path.is_file() for image in record.poisoned)
-    data = open_evaluation_set(subject, DataOptions()) if with_images else None
-    measure = measure_with(subject, data, device, tell)
+    if outputs.record_summary is None or record is None:
+        return None
+    if not any(image.path.is_file() for image in record.poisoned):
+        return None
+    return measure_with(subject, open_evaluation_set(subject, DataOptions()), device, tell)
+
+
+def _summary(
+    result: RepairResult, measure: Callable[[nn.Module], Metrics] | None
+) -> dict[str, object]:
+    """Return the row of BackdoorBench's summary."""
+    from otbr_fast.evaluate import Metrics
+
     metrics = Metrics() if measure is None else measure(result.model)
     return {
         "test_acc": metrics.acc,

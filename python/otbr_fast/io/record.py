@@ -153,8 +153,8 @@ def _locate(folder: Path, stored: str, original_label: int) -> Path:
             f"stored as .../{_IMAGE_FOLDER}/{original_label}/<index>.png: the record is damaged "
             "or unsafe."
         )
-    images = folder / _IMAGE_FOLDER
-    path = images / class_folder / name
-    if not path.resolve().is_relative_to(images.resolve()):
+    path = folder / _IMAGE_FOLDER / class_folder / name
+    # realpath, as Path.resolve raises on links in a circle: those are told when the image is read
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise CheckpointError(f"{path} leads out of the record by a link; replace it by the image.")
     return path
