@@ -1,4 +1,4 @@
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class ExactSolution:
     @property
     def marginal_error(self) -> float: ...
     @property
-    def optimal(self) -> bool: ...
+    def status(self) -> Literal["optimal", "iteration_limit", "not_proven"]: ...
     @property
     def n_iter(self) -> int: ...
 

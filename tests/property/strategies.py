@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,9 +100,11 @@ def make_masses(family: str, k: int, rng: np.random.Generator) -> NDArray[np.flo
 
 
 @st.composite
-def transports(draw: st.DrawFn) -> Transport:
+def transports(
+    draw: st.DrawFn, costs: Sequence[str] = COSTS, masses: Sequence[str] = MASSES
+) -> Transport:
     n, m = draw(SIZES)
-    cost, left, right = (draw(st.sampled_from(f)) for f in (COSTS, MASSES, MASSES))
+    cost, left, right = (draw(st.sampled_from(f)) for f in (costs, masses, masses))
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     M, a, b = make_cost(cost, n, m, rng), make_masses(left, n, rng), make_masses(right, m, rng)

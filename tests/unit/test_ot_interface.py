@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,12 +43,21 @@ def test_show_versions_tells_what_a_report_needs() -> None:
     assert isinstance(facts["threads"], int)
 
 
-def test_ctrl_c_stops_a_solver_that_runs_without_the_gil() -> None:
+@pytest.mark.parametrize(
+    ("call", "n"),
+    [
+        ("ot.sinkhorn([], [], M, 1e-3, numItermax=10**12, stopThr=0)", 100),
+        ("[ot.emd2([], [], M) for _ in range(10**9)]", 1500),
+        ("[ot.cost_matrix(M, M) for _ in range(10**9)]", 1500),
+    ],
+)
+def test_ctrl_c_stops_a_solver_that_runs_without_the_gil(call: str, n: int) -> None:
     """A second thread can only ask for the interrupt if the solver lets it run."""
     code = """
 import _thread, threading, time, numpy
 from otbr_fast import ot
 begin = threading.Event()
+M = numpy.random.default_rng(0).random((CELLS, CELLS))
 
 def interrupt():
     begin.wait()
@@ -57,10 +67,10 @@ def interrupt():
 threading.Thread(target=interrupt).start()
 try:
     begin.set()
-    ot.sinkhorn([], [], numpy.random.rand(100, 100), 1e-3, numItermax=10**12, stopThr=0)
+    CALL
 except KeyboardInterrupt:
     print("interrupted")
-"""
+""".replace("CALL", call).replace("CELLS", str(n))
     assert run_python(code).strip() == "interrupted"
 
 
@@ -166,3 +176,41 @@ def test_arguments_are_pots_in_pots_order(
     assert list(signature(ours).parameters) == list(signature(theirs).parameters)
     names = list(signature(pot.sinkhorn).parameters)[:-1]  # the last is **kwargs
     assert list(signature(ot.sinkhorn).parameters)[: len(names)] == names
+
+
+def test_a_result_is_its_own_and_can_be_pickled() -> None:
+    cost = M.copy()
+    for reg in (None, 0.1):
+        result = ot.solve(cost, A, B, reg)
+        before = result.dense_plan()
+        cost *= 10
+        again = pickle.loads(pickle.dumps(result))
+        np.testing.assert_array_equal(result.dense_plan(), before)
+        np.testing.assert_array_equal(again.dense_plan(), before)
+        np.testing.assert_array_equal(again.plan.toarray(), before)
+
+
+def test_single_precision_costs_do_not_narrow_the_plan() -> None:
+    plan = ot.emd(A, B, M.astype(np.float32))
+    assert plan.dtype == np.float64
+    np.testing.assert_allclose(plan.sum(1), A, rtol=1e-15)
+    assert ot.solve(M.astype(np.float32), A, B).dense_plan().dtype == np.float64
+    assert ot.emd(A.astype(np.float32), B.astype(np.float32), M).dtype == np.float32
+
+
+def test_counts_are_whole_and_positive() -> None:
+    assert ot.emd2(A, B, M, numItermax=1e6) == pytest.approx(ot.emd2(A, B, M))  # type: ignore[arg-type]
+    for bad in (0, -1, 1.5):
+        with pytest.raises(ValueError, match=rf"n_threads is {bad}"):
+            ot.solve(M, n_threads=bad)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=rf"numItermax is {bad}"):
+            ot.solve(M, numItermax=bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a vector of 6 masses"):
+        ot.solve(M, 1.0, B)
+
+
+def test_the_mass_does_not_change_when_sinkhorn_stops() -> None:
+    one = ot.solve(M, A, B, 0.05)
+    tiny = ot.solve(M, 1e-9 * A, 1e-9 * B, 0.05)
+    np.testing.assert_allclose(tiny.dense_plan(), 1e-9 * one.dense_plan(), rtol=1e-6)
+    assert tiny.certificate.marginal_error <= 1e-8 * 1e-9

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,16 +60,31 @@ def matrix(x: Any, name: str) -> Matrix:
 
 def masses(x: Any, name: str, length: int) -> Vector:
     """Take as a float64 vector; None and an empty list stand for uniform masses."""
-    if x is None or len(x) == 0:
+    array = np.empty(0) if x is None else to_numpy(x, name)
+    if array.ndim == 1 and array.size == 0:
         return np.full(length, 1.0 / length) if length else np.empty(0)
-    array = to_numpy(x, name)
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}; a vector of {length} masses is needed")
     return np.ascontiguousarray(array, dtype=np.float64)
 
 
+_Default = TypeVar("_Default", int, None)
+
+
+def count(x: Any, name: str, default: _Default) -> int | _Default:
+    """Take as a positive whole number; a float that is one will do, as in POT."""
+    if x is None:
+        return default
+    if x != int(x) or x < 1:
+        raise ValueError(f"{name} is {x}; it must be a whole number, at least 1, or None")
+    return int(x)
+
+
 def like(array: NDArray[Any], sources: Iterable[Any]) -> Any:
     """Give back the kind of the sources: a tensor if any of them is one."""
-    if any(is_tensor(x) for x in sources):
-        return sys.modules["torch"].from_numpy(array)
-    return array
+    return as_tensor(array) if any(is_tensor(x) for x in sources) else array
+
+
+def as_tensor(array: NDArray[Any]) -> Any:
+    """Give back a tensor that shares the array's memory."""
+    return sys.modules["torch"].from_numpy(array)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from otbr_fast import _core
-from otbr_fast.ot.arrays import like, matrix
+from otbr_fast.ot.arrays import count, like, matrix
 
 Metric = Literal["euclidean", "sqeuclidean", "cosine"]
 
@@ -36,7 +36,8 @@ def cost_matrix(
     -----
     Equal rows have distance exactly 0. With u the unit roundoff of the element type, the relative
     error of a squared distance is at most 16 (d + 8) u, and about u where |x - y|^2 is below
-    (|x|^2 + |y|^2) / 16: nearly equal rows are subtracted in float64, not expanded.
+    (|x|^2 + |y|^2) / 16: nearly equal rows are subtracted in float64, not expanded. Differences
+    below 1e-150 of the largest entry count as 0.
 
     Raises
     ------
@@ -49,4 +50,5 @@ def cost_matrix(
     Y = X if Y is None else matrix(Y, "Y")
     if X.dtype != Y.dtype:
         X, Y = X.astype(np.float64), Y.astype(np.float64)
+    n_threads = count(n_threads, "n_threads", None)
     return like(_core.cost_matrix(X, Y, metric, n_threads), sources)

@@ -199,7 +199,7 @@ def sinkhorn(
             b_masses,
             reg,
             numItermax=numItermax,
-            stopThr=stopThr,
+            stopThr=stopThr / (a_masses.sum() or 1.0),  # POT's is absolute
             warmstart=start,
             n_threads=n_threads,
         )
@@ -242,9 +242,12 @@ def _exact(
 
 
 def _not_optimal(result: OTResult) -> str:
+    limited = result.status == "iteration_limit"
+    what = "numItermax reached" if limited else "the plan is not proven optimal, please report"
+    remedy = "; increase numItermax." if limited else "."
     return (
-        f"numItermax reached after {result.n_iter} pivots: the cost {result.value} is above the "
-        f"optimum by at most {result.certificate.duality_gap}; increase numItermax."
+        f"{what} after {result.n_iter} pivots: the cost {result.value} is above the optimum by at "
+        f"most {result.certificate.duality_gap}{remedy}"
     )
 
 

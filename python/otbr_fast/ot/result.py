@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,10 +9,35 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from otbr_fast.ot.arrays import as_tensor
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-Status = Literal["optimal", "converged", "iteration_limit"]
+Status = Literal["optimal", "converged", "iteration_limit", "not_proven"]
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The positive entries of a plan, row by row."""
+
+    rows: NDArray[np.uint32]
+    cols: NDArray[np.uint32]
+    masses: NDArray[np.float64]
+    shape: tuple[int, int]
+
+    def sparse(self) -> csr_array:
+        """Return them as a scipy.sparse array."""
+        from scipy.sparse import csr_array
+
+        places = (self.rows.astype(np.int32), self.cols.astype(np.int32))
+        return csr_array((self.masses, places), shape=self.shape)
+
+    def dense(self) -> NDArray[np.float64]:
+        """Return them in a matrix of zeros."""
+        plan = np.zeros(self.shape)
+        plan[self.rows, self.cols] = self.masses
+        return plan
 
 
 @dataclass(frozen=True)
@@ -50,9 +74,10 @@ class OTResult:
     potentials : (array, array)
         Dual potentials u of the rows and v of the columns, shapes (n,) and (m,); -inf where an
         entropic problem has no mass.
-    status : {"optimal", "converged", "iteration_limit"}
+    status : {"optimal", "converged", "iteration_limit", "not_proven"}
         "optimal": proven to a relative 1e-9. "converged": entropic, stopThr reached.
         "iteration_limit": neither; the certificate says how much may be missing.
+        "not_proven": exact, and the certificate proves less than it should.
     n_iter : int
         Pivots, or passes over the matrix.
     certificate : Certificate
@@ -69,14 +94,22 @@ class OTResult:
     certificate: Certificate
     reg: float | None
     errors: NDArray[np.float64] | None
-    _sparse: Callable[[], csr_array] = field(repr=False)
-    _dense: Callable[[], Any] = field(repr=False)
+    _plan: Entries | NDArray[Any] = field(repr=False)
+    _tensors: bool = field(repr=False)
 
     @cached_property
     def plan(self) -> csr_array:
         """The plan, shape (n, m); an exact one has at most n + m - 1 entries."""
-        return self._sparse()
+        if isinstance(self._plan, Entries):
+            return self._plan.sparse()
+        from scipy.sparse import csr_array
+
+        return csr_array(self._plan)
 
     def dense_plan(self) -> Any:
-        """Return the plan as an array or tensor, shape (n, m)."""
-        return self._dense()
+        """Return the plan as an array or tensor, shape (n, m).
+
+        An exact plan is in float64, an entropic one in the dtype of M.
+        """
+        plan = self._plan.dense() if isinstance(self._plan, Entries) else self._plan
+        return as_tensor(plan) if self._tensors else plan

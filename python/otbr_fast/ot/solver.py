@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from otbr_fast import _core
-from otbr_fast.ot.arrays import Matrix, Vector, like, masses, matrix, to_numpy
-from otbr_fast.ot.result import Certificate, OTResult
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+from otbr_fast.ot.arrays import (
+    Matrix,
+    Vector,
+    count,
+    is_tensor,
+    like,
+    masses,
+    matrix,
+    to_numpy,
+)
+from otbr_fast.ot.result import Certificate, Entries, OTResult
 
 _NO_LIMIT = 2**63
 _DEFAULT_PASSES = 10_000
@@ -45,7 +51,7 @@ def solve(
     numItermax : int, optional
         Most pivots (exact, no limit by default) or passes over M (entropic, 10,000).
     stopThr : float
-        Entropic: L2 error of the column marginals at which to stop.
+        Entropic: L2 error of the column marginals, relative to the mass, at which to stop.
     warmstart : (array-like, array-like), optional
         Entropic: potentials (u, v) from an earlier result.
     n_threads : int, optional
@@ -66,47 +72,34 @@ def solve(
     cost = matrix(M, "M")
     a = masses(a, "a", cost.shape[0])
     b = masses(b, "b", cost.shape[1])
-    if numItermax is not None and numItermax < 1:
-        raise ValueError(f"numItermax is {numItermax}; it must be at least 1, or None")
+    n_threads = count(n_threads, "n_threads", None)
     if reg is not None:
-        limit = _DEFAULT_PASSES if numItermax is None else numItermax
-        return _entropic(cost, a, b, reg, limit, stopThr, warmstart, n_threads, sources)
+        limit = count(numItermax, "numItermax", _DEFAULT_PASSES)
+        threshold = stopThr * a.sum()
+        return _entropic(cost, a, b, reg, limit, threshold, warmstart, n_threads, sources)
     if warmstart is not None:
         raise ValueError("warmstart is for entropic problems; give reg too, or leave it out")
-    return _exact(cost, a, b, numItermax or _NO_LIMIT, n_threads, sources)
+    limit = count(numItermax, "numItermax", _NO_LIMIT)
+    return _exact(cost, a, b, limit, n_threads, sources)
 
 
 def _exact(
     cost: Matrix, a: Vector, b: Vector, limit: int, n_threads: int | None, sources: tuple[Any, ...]
 ) -> OTResult:
     solution = _core.solve_exact(cost, a, b, limit, n_threads)
-
-    def sparse() -> csr_array:
-        from scipy.sparse import csr_array
-
-        entries = (
-            solution.masses,
-            (solution.rows.astype(np.int32), solution.cols.astype(np.int32)),
-        )
-        return csr_array(entries, shape=cost.shape)
-
-    def dense() -> Any:
-        plan = np.zeros(cost.shape, dtype=cost.dtype)
-        plan[solution.rows, solution.cols] = solution.masses
-        return like(plan, sources)
-
+    shape = (cost.shape[0], cost.shape[1])
     return OTResult(
         value=solution.value,
         potentials=(like(solution.u, sources), like(solution.v, sources)),
-        status="optimal" if solution.optimal else "iteration_limit",
+        status=solution.status,
         n_iter=solution.n_iter,
         certificate=Certificate(
             solution.duality_gap, solution.worst_reduced_cost, solution.marginal_error
         ),
         reg=None,
         errors=None,
-        _sparse=sparse,
-        _dense=dense,
+        _plan=Entries(solution.rows, solution.cols, solution.masses, shape),
+        _tensors=any(is_tensor(x) for x in sources),
     )
 
 
@@ -116,7 +109,7 @@ def _entropic(
     b: Vector,
     reg: float,
     limit: int,
-    stopThr: float,
+    threshold: float,
     warmstart: tuple[Any, Any] | None,
     n_threads: int | None,
     sources: tuple[Any, ...],
@@ -125,16 +118,7 @@ def _entropic(
     start = None if warmstart is None else to_numpy(warmstart[1], "warmstart")
     if start is not None:
         start = np.ascontiguousarray(start, dtype=np.float64)
-    solution = _core.solve_entropic(cost, a, b, reg, limit, stopThr, start, n_threads)
-
-    def dense() -> Matrix:
-        return _core.entropic_plan(cost, solution.f, solution.g, reg, n_threads)
-
-    def sparse() -> csr_array:
-        from scipy.sparse import csr_array
-
-        return csr_array(dense())
-
+    solution = _core.solve_entropic(cost, a, b, reg, limit, threshold, start, n_threads)
     return OTResult(
         value=solution.value,
         potentials=(like(solution.f, sources), like(solution.g, sources)),
@@ -143,6 +127,7 @@ def _entropic(
         certificate=Certificate(solution.duality_gap, None, solution.marginal_error),
         reg=reg,
         errors=solution.errors,
-        _sparse=sparse,
-        _dense=lambda: like(dense(), sources),
+        # Made now, since the cost belongs to the caller, who may change it.
+        _plan=_core.entropic_plan(cost, solution.f, solution.g, reg, n_threads),
+        _tensors=any(is_tensor(x) for x in sources),
     )

@@ -76,3 +76,48 @@ pub(crate) fn certify<T: Scalar>(
         scale: problem.cost.max_abs() + u_max + pricing.v_max,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::MatrixView;
+
+    const COST: [f64; 4] = [0.0, 1.0, 1.0, 0.0];
+
+    fn check(entries: Vec<(u32, u32, f64)>, u: [f64; 2], v: [f64; 2]) -> Certificate {
+        let threads = Threads::one();
+        let view = MatrixView::new("M", &COST, 2, 2, &threads).unwrap();
+        let problem = Problem::new(view, &[0.5, 0.5], &[0.5, 0.5]).unwrap();
+        let plan = SparsePlan::from_entries((2, 2), entries);
+        certify(&problem, &plan, &u.map(Dd::from), &v.map(Dd::from), &threads)
+    }
+
+    #[test]
+    fn an_optimal_plan_with_its_potentials_is_proven() {
+        let certificate = check(vec![(0, 0, 0.5), (1, 1, 0.5)], [0.0, 0.0], [0.0, 0.0]);
+        assert!(certificate.proves_optimal());
+        assert_eq!((certificate.value, certificate.duality_gap), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_plan_that_costs_more_is_not() {
+        let certificate = check(vec![(0, 1, 0.5), (1, 0, 0.5)], [0.0, 0.0], [0.0, 0.0]);
+        assert!(!certificate.proves_optimal());
+        assert_eq!(certificate.duality_gap, 1.0);
+    }
+
+    #[test]
+    fn potentials_that_are_not_feasible_prove_nothing() {
+        let certificate = check(vec![(0, 0, 0.5), (1, 1, 0.5)], [0.0, 0.25], [0.0, -0.25]);
+        assert!(certificate.proves_optimal(), "these are feasible, and tight on the plan");
+        let certificate = check(vec![(0, 0, 0.5), (1, 1, 0.5)], [2.0, 0.0], [-2.0, 0.0]);
+        assert_eq!(certificate.worst_reduced_cost, -1.0);
+        assert!(!certificate.proves_optimal());
+    }
+
+    #[test]
+    fn wrong_marginals_prove_nothing() {
+        let certificate = check(vec![(0, 0, 0.5), (1, 1, 0.5 - 1e-9)], [0.0, 0.0], [0.0, 0.0]);
+        assert!(!certificate.proves_optimal());
+    }
+}

@@ -5,7 +5,9 @@
 //! differences, in `f64`. With u the unit roundoff of the element type, the relative error of a
 //! squared distance is then at most (d + 8) u / `NEAR` for entries from the product, where sums of d
 //! terms were rounded, and (d + 8) 2⁻⁵³ + u for those from differences; equal rows have distance
-//! exactly 0. Rows of few components always take the second way.
+//! exactly 0. Rows of few components always take the second way, and so do rows so small beside the
+//! others that their products would underflow; differences below 1e-150 of the largest entry count
+//! as 0.
 
 use std::borrow::Cow;
 
@@ -90,12 +92,22 @@ pub fn cost_matrix<T: Scalar>(
 fn common_unit<T: Scalar>(x: &MatrixView<'_, T>, y: &MatrixView<'_, T>, metric: Metric) -> Result<f64> {
     let largest = x.max_abs().max(y.max_abs());
     let (low, high) = match metric {
-        Metric::Cosine => return Ok(1.0),
+        Metric::Cosine => {
+            let (low, high) = (1e-290, 1e290);
+            let mut rows = [x, y].into_iter().flat_map(|m| m.data().chunks(m.cols())).map(row_max);
+            let extreme = rows.find(|&v| v != 0.0 && !(low..=high).contains(&v));
+            let what = "the largest absolute value of a row";
+            return match extreme {
+                Some(value) => Err(Error::Magnitude { what, value, low, high }),
+                None => Ok(1.0),
+            };
+        }
         Metric::Euclidean => (T::MIN_POSITIVE, T::MAX / (2.0 * (x.cols() as f64).sqrt())),
         Metric::SqEuclidean => (T::MIN_POSITIVE.sqrt(), (T::MAX / (4.0 * x.cols() as f64)).sqrt()),
     };
     if largest != 0.0 && !(low..=high).contains(&largest) {
-        return Err(Error::Magnitude { name: "X and Y", value: largest, low, high });
+        let what = "the largest |X| or |Y|";
+        return Err(Error::Magnitude { what, value: largest, low, high });
     }
     let exponent = if largest == 0.0 { 0 } else { largest.log2() as i32 };
     Ok(if exponent.abs() <= 30 { 1.0 } else { 2.0_f64.powi(-exponent.clamp(-1000, 1000)) })
@@ -142,9 +154,14 @@ impl<'a, T: Scalar> Rows<'a, T> {
     }
 }
 
-/// 1 / |x|, without overflow; `None` for the zero vector.
+/// Largest absolute component.
+fn row_max<T: Scalar>(row: &[T]) -> f64 {
+    row.iter().fold(0.0_f64, |m, x| m.max(x.to_f64().abs()))
+}
+
+/// 1 / |x|; `None` for the zero vector. The squares are of numbers up to 1.
 fn direction_factor<T: Scalar>(row: &[T]) -> Option<f64> {
-    let largest = row.iter().fold(0.0_f64, |m, x| m.max(x.to_f64().abs()));
+    let largest = row_max(row);
     let norm = row.iter().map(|x| (x.to_f64() / largest).powi(2)).sum::<f64>().sqrt() * largest;
     (largest > 0.0).then(|| 1.0 / norm)
 }
@@ -196,13 +213,16 @@ fn few_components<T: Scalar>(
 #[inline(always)]
 fn from_products<T: Scalar>(x: &Rows<'_, T>, y: &Rows<'_, T>, first: usize, finish: Finish, out: &mut [T]) {
     let m = y.square.len();
+    // Below this, terms that vanish in the product are not small beside |x|² + |y|².
+    let underflow = x.raw.cols() as f64 * T::MIN_POSITIVE / T::UNIT_ROUNDOFF;
     for (offset, row) in out.chunks_exact_mut(m).enumerate() {
         let i = first + offset;
         let xx = x.square[i];
         let blocks = row.chunks_mut(BLOCK).zip(y.square.chunks(BLOCK)).enumerate();
         for (block, (entries, y_square)) in blocks {
             let square = |o: T, yy: f64| xx + yy - 2.0 * o.to_f64();
-            let is_near = |(o, yy): (&T, &f64)| square(*o, *yy) <= NEAR * (xx + yy);
+            let is_near =
+                |(o, yy): (&T, &f64)| (square(*o, *yy) <= NEAR * (xx + yy)) | (xx + yy <= underflow);
             // Without a branch for each entry both loops vectorise; near entries are rare.
             let near = entries.iter().zip(y_square).fold(false, |near, entry| near | is_near(entry));
             for (k, (o, &yy)) in entries.iter_mut().zip(y_square).enumerate() {

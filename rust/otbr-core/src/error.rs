@@ -53,14 +53,11 @@ pub enum Error {
         value: f64,
     },
     /// Values so large or so small that 64-bit floats overflow or lose their digits on them.
-    #[error(
-        "the largest absolute value of {name} is {value:e}, outside [{low:e}, {high:e}]; \
-         multiply {name} by a constant to bring it near 1"
-    )]
+    #[error("{what} is {value:e}, outside [{low:e}, {high:e}]; multiply by a constant to bring it near 1")]
     Magnitude {
-        /// Which argument.
-        name: &'static str,
-        /// The largest absolute value.
+        /// Which number: "the largest |M|", say.
+        what: &'static str,
+        /// That number.
         value: f64,
         /// Least magnitude that is supported (0 is fine too).
         low: f64,

@@ -1,5 +1,7 @@
 //! A sparse transport plan.
 
+use crate::double_double::Dd;
+
 /// Entries (row, column, mass), sorted by row, then column; every mass is positive.
 ///
 /// An exact plan has at most n + m − 1 of them.
@@ -36,11 +38,12 @@ impl SparsePlan {
 
     /// L1 distance of the plan's marginals from (a, b).
     pub fn marginal_error(&self, a: &[f64], b: &[f64]) -> f64 {
-        let (mut left, mut right) = (a.to_vec(), b.to_vec());
+        let exact = |masses: &[f64]| masses.iter().map(|&x| Dd::from(x)).collect::<Vec<_>>();
+        let (mut left, mut right) = (exact(a), exact(b));
         for (i, j, mass) in self.entries() {
-            left[i] -= mass;
-            right[j] -= mass;
+            left[i] += Dd::from(-mass);
+            right[j] += Dd::from(-mass);
         }
-        left.iter().chain(&right).map(|x| x.abs()).sum()
+        left.iter().chain(&right).map(|x| x.to_f64().abs()).sum()
     }
 }

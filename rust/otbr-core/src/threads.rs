@@ -18,6 +18,9 @@ static POOLS: Mutex<BTreeMap<(u32, usize), Arc<rayon::ThreadPool>>> = Mutex::new
 /// Work below this many matrix entries is done on the calling thread.
 const WORTH_SHARING: usize = 1 << 14;
 
+/// More than any machine this is for has cores.
+const MAX_THREADS: usize = 1024;
+
 /// How many threads to use.
 #[derive(Clone)]
 pub struct Threads {
@@ -29,14 +32,11 @@ impl Threads {
     pub fn new(n_threads: Option<usize>) -> Result<Self> {
         let n_threads = match n_threads {
             None => std::thread::available_parallelism().map_or(1, usize::from),
-            Some(0) => {
-                return Err(Error::Parameter {
-                    name: "n_threads",
-                    value: 0.0,
-                    expected: "at least 1, or None for all cores",
-                });
+            Some(n @ 1..=MAX_THREADS) => n,
+            Some(n) => {
+                let expected = "from 1 to 1024, or None for all cores";
+                return Err(Error::Parameter { name: "n_threads", value: n as f64, expected });
             }
-            Some(n) => n,
         };
         if n_threads == 1 {
             return Ok(Self { pool: None });

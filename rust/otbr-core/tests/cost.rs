@@ -50,6 +50,31 @@ fn rows(d: usize) -> impl Strategy<Value = (Vec<f64>, Vec<f64>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
+    /// Rows of very different size beside each other, equal ones among them.
+    #[test]
+    fn small_rows_beside_large_ones_keep_the_bound(
+        d in prop_oneof![Just(3usize), Just(40)],
+        exponents in prop::collection::vec(-40i32..1, 8),
+        seed in any::<u32>(),
+    ) {
+        let row = |e: i32, r: usize| -> Vec<f32> {
+            (0..d).map(|k| (((seed as usize + 31 * k + 7 * r) % 101) as f32 / 50.0 - 1.0) * 10f32.powi(e)).collect()
+        };
+        let mut x: Vec<f32> = exponents.iter().enumerate().flat_map(|(r, &e)| row(e, r)).collect();
+        x.extend(row(0, 0));
+        let found = distances(&x, &x, d, Metric::Euclidean, &Threads::one()).unwrap();
+        let n = x.len() / d;
+        for i in 0..n {
+            prop_assert_eq!(found[i * n + i], 0.0);
+            for j in 0..n {
+                let pairs = x[i * d..(i + 1) * d].iter().zip(&x[j * d..(j + 1) * d]);
+                let exact = pairs.map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt();
+                let error = (f64::from(found[i * n + j]) - exact).abs();
+                prop_assert!(error <= bound::<f32>(d) * exact + 1e-45, "{error} at {exact}");
+            }
+        }
+    }
+
     #[test]
     fn squares_keep_the_bound((d, (x, y)) in (1usize..80).prop_flat_map(|d| (Just(d), rows(d)))) {
         check(&x, &y, d)?;
@@ -101,6 +126,17 @@ fn threads_do_not_matter() {
     let three = distances(&x, &x, 70, Metric::Euclidean, &Threads::new(Some(3)).unwrap()).unwrap();
     assert_eq!(one, three);
     assert!((0..300).all(|i| one[i * 300 + i] == 0.0));
+}
+
+#[test]
+fn cosine_is_right_or_refused_at_the_ends_of_the_range() {
+    let one = Threads::one();
+    let found = distances(&[1e280, 1e280], &[1e-280, 0.0], 2, Metric::Cosine, &one).unwrap();
+    assert!((found[0] - (1.0 - 0.5f64.sqrt())).abs() < 1e-15);
+    for extreme in [1e-310, 1.7e308] {
+        let refused = distances(&[extreme, 0.0], &[1.0, 0.0], 2, Metric::Cosine, &one);
+        assert!(matches!(refused, Err(Error::Magnitude { .. })));
+    }
 }
 
 #[test]

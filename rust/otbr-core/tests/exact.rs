@@ -132,6 +132,15 @@ proptest! {
 }
 
 #[test]
+fn few_rows_and_many_columns_are_solved_with_a_proof() {
+    for (n, m) in [(1, 100_000), (2, 60_000), (5, 40_000), (40_000, 3)] {
+        let cost = scattered((n * m) as u64);
+        let (a, b) = (vec![1.0 / n as f64; n], vec![1.0 / m as f64; m]);
+        solved(&cost, &a, &b, &Threads::one());
+    }
+}
+
+#[test]
 fn masses_of_very_different_size_keep_their_marginals() {
     let a = [1e-12, 1.0, 1e-30, 0.5];
     let b = [0.75, 1e-13, 0.75];

@@ -5,9 +5,20 @@ use otbr_core::{Error, Interrupt, MatrixView, Problem, Threads};
 use proptest::prelude::*;
 
 fn run(cost: &[f64], a: &[f64], b: &[f64], reg: f64, threads: &Threads) -> (EntropicSolution, Vec<f64>) {
+    run_for(20_000, cost, a, b, reg, threads)
+}
+
+fn run_for(
+    max_iter: u64,
+    cost: &[f64],
+    a: &[f64],
+    b: &[f64],
+    reg: f64,
+    threads: &Threads,
+) -> (EntropicSolution, Vec<f64>) {
     let view = MatrixView::new("M", cost, a.len(), b.len(), threads).unwrap();
     let problem = Problem::new(view, a, b).unwrap();
-    let options = SinkhornOptions { reg, max_iter: 20_000, stop_threshold: 1e-9 };
+    let options = SinkhornOptions { reg, max_iter, stop_threshold: 1e-9 };
     let solution = sinkhorn(&problem, options, None, threads, Interrupt::never()).unwrap();
     let plan = dense_plan(&problem.cost, &solution.f, &solution.g, reg, threads).unwrap();
     (solution, plan)
@@ -47,6 +58,22 @@ proptest! {
     }
 
     #[test]
+    fn a_run_cut_short_still_gives_the_row_sums(
+        (cost, a, b) in instance(),
+        exponent in -4.0..3.0f64,
+        mass_exponent in -9.0..9.0f64,
+        max_iter in 1u64..40,
+    ) {
+        let scale = |x: &[f64]| x.iter().map(|x| x * 10f64.powf(mass_exponent)).collect::<Vec<_>>();
+        let (a, b) = (scale(&a), scale(&b));
+        let (solution, plan) = run_for(max_iter, &cost, &a, &b, 10f64.powf(exponent), &Threads::one());
+        prop_assert!(solution.n_iter <= max_iter && !solution.errors.is_empty());
+        for (row, mass) in plan.chunks(b.len()).zip(&a) {
+            prop_assert!((row.iter().sum::<f64>() - mass).abs() <= 1e-10 * mass + 1e-300);
+        }
+    }
+
+    #[test]
     fn moderate_regularisation_converges((cost, a, b) in instance()) {
         prop_assert!(run(&cost, &a, &b, 0.1, &Threads::one()).0.converged);
     }
@@ -79,7 +106,7 @@ fn parameters_out_of_range_are_refused() {
     let threads = Threads::one();
     let view = MatrixView::new("M", &[0.0, 1.0], 1, 2, &threads).unwrap();
     let problem = Problem::new(view, &[1.0], &[0.5, 0.5]).unwrap();
-    for reg in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-11] {
+    for reg in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-11, 1e200] {
         let options = SinkhornOptions { reg, max_iter: 10, stop_threshold: 1e-9 };
         let result = sinkhorn(&problem, options, None, &threads, Interrupt::never());
         assert!(matches!(result, Err(Error::Parameter { name: "reg", .. })), "reg = {reg}");

@@ -72,7 +72,7 @@ pub struct ExactSolution {
     duality_gap: f64,
     worst_reduced_cost: f64,
     marginal_error: f64,
-    optimal: bool,
+    status: &'static str,
     n_iter: u64,
 }
 
@@ -118,7 +118,11 @@ fn exact<T: Scalar>(
         duality_gap: solution.certificate.duality_gap,
         worst_reduced_cost: solution.certificate.worst_reduced_cost,
         marginal_error: solution.certificate.marginal_error,
-        optimal: solution.status == Status::Optimal,
+        status: match solution.status {
+            Status::Optimal => "optimal",
+            Status::IterationLimit => "iteration_limit",
+            Status::NotProven => "not_proven",
+        },
         n_iter: solution.n_iter,
     })
 }

@@ -89,7 +89,8 @@ pub fn sinkhorn<T: Scalar>(
     }
     let mut run = Run { problem, threads, interrupt, f: vec![0.0; problem.a.len()], g, n_iter: 0 };
     while epsilon > options.reg {
-        let stage_end = options.max_iter.min(run.n_iter + STAGE_ITERATIONS);
+        // One pass is kept for the final ε: its f gives the plan exact row sums.
+        let stage_end = (options.max_iter - 1).min(run.n_iter + STAGE_ITERATIONS);
         run.iterate(epsilon, stage_end, STAGE_ERROR * problem.total / (m as f64).sqrt())?;
         epsilon = (epsilon * EPSILON_STEP).max(options.reg);
     }
@@ -100,10 +101,17 @@ pub fn sinkhorn<T: Scalar>(
 /// Below this part of the largest cost, rounding of the potentials would show in the plan.
 const LEAST_RELATIVE_REG: f64 = 1e-10;
 
+/// Above this, potentials overflow.
+const GREATEST_REG: f64 = 1e120;
+
 fn check(options: SinkhornOptions, largest_cost: f64) -> Result<()> {
     let SinkhornOptions { reg, max_iter, stop_threshold } = options;
     if !(reg.is_finite() && reg > 0.0) {
         let expected = "a positive finite number, in units of the cost";
+        return Err(Error::Parameter { name: "reg", value: reg, expected });
+    }
+    if reg > GREATEST_REG {
+        let expected = "at most 1e120; at 1e10 of the largest cost the plan is that of no cost at all";
         return Err(Error::Parameter { name: "reg", value: reg, expected });
     }
     if reg < LEAST_RELATIVE_REG * largest_cost {

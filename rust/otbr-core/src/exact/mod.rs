@@ -19,8 +19,11 @@ use masses::IntegerMasses;
 pub enum Status {
     /// The certificate proves the plan optimal to a relative 1e-9.
     Optimal,
-    /// The iterations ran out, or the certificate proves less; the gap says how much may be lost.
+    /// The pivots ran out; the gap says how much may be lost.
     IterationLimit,
+    /// The solver ended, but the certificate proves less than it should: a defect of the solver, or
+    /// costs beyond the precision of its arithmetic.
+    NotProven,
 }
 
 /// A plan, the potentials that go with it, and what they prove.
@@ -57,13 +60,17 @@ pub fn solve<T: Scalar>(
     let plan = SparsePlan::from_entries(shape, entries);
     let (u, v) = basis.tree.potentials();
     let certificate = certify(problem, &plan, &u, &v, threads);
-    let proven = basis.complete && certificate.proves_optimal();
+    let status = match (basis.complete, certificate.proves_optimal()) {
+        (false, _) => Status::IterationLimit,
+        (true, true) => Status::Optimal,
+        (true, false) => Status::NotProven,
+    };
     Ok(ExactSolution {
         plan,
         u: u.iter().map(|x| x.to_f64()).collect(),
         v: v.iter().map(|x| x.to_f64()).collect(),
         certificate,
-        status: if proven { Status::Optimal } else { Status::IterationLimit },
+        status,
         n_iter: basis.n_pivots,
     })
 }

@@ -37,7 +37,7 @@ pub(super) fn solve<T: Scalar>(
     interrupt: Interrupt<'_>,
 ) -> Result<Basis> {
     let cost = &problem.cost;
-    let mut tree = Tree::new(cost, &greedy_basis(cost, masses));
+    let mut tree = Tree::new(cost, &greedy_basis(cost, masses, interrupt)?);
     let mut search = BlockSearch::new(cost.rows());
     let mut n_pivots = 0;
     while let Some(entering) = search.next(problem, &tree, interrupt)? {

@@ -1,35 +1,65 @@
 //! A feasible basis to start from: greedy on costs less their column minima.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
 use super::masses::IntegerMasses;
 use super::tree::BasicCell;
+use crate::error::Result;
+use crate::interrupt::Interrupt;
 use crate::problem::MatrixView;
 use crate::scalar::Scalar;
+
+/// A row that fills more columns than this orders all of them at once.
+const SCANS: usize = 4;
+
+/// Rows between two questions whether to stop.
+const ROWS_PER_CHECK: usize = 64;
 
 /// Row by row, send what is left to the cheapest column that still takes something.
 ///
 /// Each step exhausts a row or a column, and never both before the end since no two partial sums
 /// agree (`masses`); so the n + m − 1 cells form a spanning tree.
-pub(super) fn greedy_basis<T: Scalar>(cost: &MatrixView<'_, T>, masses: &IntegerMasses) -> Vec<BasicCell> {
+pub(super) fn greedy_basis<T: Scalar>(
+    cost: &MatrixView<'_, T>,
+    masses: &IntegerMasses,
+    interrupt: Interrupt<'_>,
+) -> Result<Vec<BasicCell>> {
     let column_minima = column_minima(cost);
     let mut demand = masses.demand.clone();
     let mut open: Vec<u32> = (0..cost.cols() as u32).collect();
     let mut cells = Vec::with_capacity(cost.rows() + cost.cols() - 1);
     for (row, &supply) in masses.supply.iter().enumerate() {
-        let mut supply = supply;
-        while supply > 0 {
-            let at = cheapest(cost.row(row), &column_minima, &open);
-            let col = open[at];
+        if row % ROWS_PER_CHECK == 0 {
+            interrupt.check()?;
+        }
+        let (mut supply, costs) = (supply, cost.row(row));
+        let offer =
+            |&col: &u32| Offer { value: costs[col as usize].to_f64() - column_minima[col as usize], col };
+        let mut heap = BinaryHeap::new();
+        for taken in 0.. {
+            let is_open = |col: &&u32| demand[**col as usize] > 0;
+            let best = if taken < SCANS {
+                open.iter().filter(is_open).map(offer).max()
+            } else {
+                if taken == SCANS {
+                    heap = open.iter().filter(is_open).map(offer).collect();
+                }
+                heap.pop()
+            };
+            let Some(Offer { col, .. }) = best else { break };
             let left = &mut demand[col as usize];
             let flow = supply.min(*left);
             supply -= flow;
             *left -= flow;
-            if *left == 0 {
-                open.swap_remove(at);
-            }
             cells.push(BasicCell { row: row as u32, col, flow });
+            if supply == 0 {
+                break;
+            }
         }
+        open.retain(|&col| demand[col as usize] > 0);
     }
-    cells
+    Ok(cells)
 }
 
 fn column_minima<T: Scalar>(cost: &MatrixView<'_, T>) -> Vec<f64> {
@@ -42,14 +72,23 @@ fn column_minima<T: Scalar>(cost: &MatrixView<'_, T>) -> Vec<f64> {
     minima
 }
 
-/// Position in `open` of the column with the least cost − minimum.
-fn cheapest<T: Scalar>(costs: &[T], column_minima: &[f64], open: &[u32]) -> usize {
-    let mut best = (0, f64::INFINITY);
-    for (at, &col) in open.iter().enumerate() {
-        let value = costs[col as usize].to_f64() - column_minima[col as usize];
-        if value < best.1 {
-            best = (at, value);
-        }
+/// A column and what it costs; the greatest offer is the cheapest, of equal ones the first column.
+#[derive(PartialEq)]
+struct Offer {
+    value: f64,
+    col: u32,
+}
+
+impl Eq for Offer {}
+
+impl Ord for Offer {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.value.total_cmp(&self.value).then(other.col.cmp(&self.col))
     }
-    best.0
+}
+
+impl PartialOrd for Offer {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
