@@ -4,11 +4,20 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from otbr_fast.errors import CheckpointError, UnsupportedModelError
-from otbr_fast.models import VGG, PreActResNet, build_model, num_classes
+from otbr_fast.models import (
+    VGG,
+    InputSpec,
+    PreActResNet,
+    build_model,
+    check_inputs,
+    num_classes,
+    state_dict_hash,
+)
 
 
 def test_preactresnet_is_rebuilt_from_its_weights(tiny_resnet: PreActResNet) -> None:
@@ -173,3 +182,33 @@ def test_no_weights_at_all_are_refused() -> None:
 def test_classes_cannot_be_told_without_a_linear_layer() -> None:
     with pytest.raises(UnsupportedModelError, match="Conv2d has no linear layer"):
         num_classes(nn.Conv2d(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"low": float("nan")},
+        {"high": float("inf")},
+        {"mean": (float("nan"), 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
+        {"mean": (0.0, 0.0, 0.0), "std": (1.0, float("inf"), 1.0)},
+    ],
+)
+def test_inputs_of_numbers_that_are_not_finite_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        InputSpec.model_validate({"shape": (3, 8, 8), **wrong})
+
+
+def test_a_first_look_leaves_the_network_as_it_is(tiny_resnet: PreActResNet) -> None:
+    for model in (tiny_resnet, tiny_resnet.half()):
+        before = state_dict_hash(model.state_dict())
+        check_inputs(model, InputSpec(shape=(3, 8, 8)), 5)
+        assert state_dict_hash(model.state_dict()) == before
+    with pytest.raises(UnsupportedModelError, match="channels"):
+        check_inputs(tiny_resnet, InputSpec(shape=(2, 8, 8)), 5)
+
+
+def test_sparse_and_valueless_weights_are_refused_by_name(tiny_resnet: PreActResNet) -> None:
+    weights = tiny_resnet.state_dict()
+    for odd in (weights["conv1.weight"].to_sparse(), weights["conv1.weight"].to("meta")):
+        with pytest.raises(CheckpointError, match=r"conv1\.weight \("):
+            build_model({**weights, "conv1.weight": odd})

@@ -4,12 +4,12 @@ from otbr_fast.io.checkpoint import (
     Checkpoint,
     load_checkpoint,
     save_safetensors,
-    state_dict_hash,
 )
 from otbr_fast.io.defense import defense_paths, save_defense_result
 from otbr_fast.io.description import AttackDescription, ModelDescription, read_description
 from otbr_fast.io.files import check_absent, write_file
 from otbr_fast.io.record import PoisonedImage, Record, load_record
+from otbr_fast.models import state_dict_hash
 
 __all__ = [
     "AttackDescription",

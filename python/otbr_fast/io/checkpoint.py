@@ -20,12 +20,15 @@ from otbr_fast.io.description import AttackDescription, ModelDescription, read_d
 from otbr_fast.io.files import write_file
 from otbr_fast.io.record import ATTACK_RESULT, Record, load_record
 from otbr_fast.io.torchfile import read_torch_file
-from otbr_fast.models import build_model, num_classes, require_finite
+from otbr_fast.models import build_model, num_classes, require_dense, require_finite
 
 _TORCH_SUFFIXES = (".pt", ".pth")
 _NESTED_KEYS = ("model", "state_dict")
 _WRAPPERS = re.compile(r"(module\.|_orig_mod\.)+")  # DataParallel's and torch.compile's
 _BLOCK = 1 << 20
+
+NOT_SAVED = "such weights are not saved, as no network works with them; check how they were made"
+"""What becomes of weights that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def save_safetensors(
     OutputExistsError
         The file exists and `overwrite` is false.
     """
-    require_finite(state_dict)
+    require_finite(state_dict, NOT_SAVED)
     copies = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
         for name, tensor in state_dict.items()
@@ -149,20 +152,6 @@ def save_safetensors(
     with write_file(path, overwrite) as draft:
         # safetensors' own save_file would make a file that only its owner may read.
         draft.write_bytes(save(copies, metadata=dict(metadata) if metadata is not None else None))
-
-
-def state_dict_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256, in hexadecimal, of all names, dtypes, shapes and bytes, sorted by name.
-
-    It does not depend on the file format, the device or the order of the tensors.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(state_dict.items()):
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        if flat.numel():  # torch cannot reinterpret the bytes of no numbers
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _load_record(folder: Path) -> Checkpoint:
@@ -224,6 +213,10 @@ def _state_dict(content: object, path: Path) -> dict[str, torch.Tensor]:
                 f"{path} is not a state_dict: {name!r} is a {type(value).__name__}, not a tensor; "
                 f"save the weights alone, or under one of the keys {_NESTED_KEYS}."
             )
+    try:
+        require_dense(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     if all(_WRAPPERS.match(name) for name in content):
         return {_WRAPPERS.sub("", name, count=1): value for name, value in content.items()}
     return dict(content)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from otbr_fast.io.checkpoint import NOT_SAVED
 from otbr_fast.io.files import check_absent, write_file
 from otbr_fast.models import require_finite
 
@@ -51,7 +52,7 @@ def save_defense_result(
     CheckpointError
         A weight is not finite; nothing is written.
     """
-    require_finite(state_dict)
+    require_finite(state_dict, NOT_SAVED)
     result, table = defense_paths(record_folder)
     check_absent([result, table], overwrite)
     content = {

@@ -29,7 +29,7 @@ class AttackDescription(BaseModel):
         In words: how the trigger is applied.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     name: str | None = None
     target: int | None = Field(default=None, ge=0)
@@ -59,7 +59,9 @@ class ModelDescription(BaseModel):
         ``None`` where no attack is known, which is not a claim that there is none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=()
+    )
 
     model_name: str | None = None
     num_classes: int | None = Field(default=None, ge=1)

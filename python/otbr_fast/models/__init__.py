@@ -1,9 +1,11 @@
 """Networks whose parameter names are BackdoorBench's, and what they expect to be fed."""
 
+from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.models.loading import load_strictly, require_finite
+from otbr_fast.models.loading import load_strictly, require_dense, require_finite
 from otbr_fast.models.preactresnet import PreActResNet
 from otbr_fast.models.registry import SUPPORTED_MODELS, build_model, num_classes
+from otbr_fast.models.trial import check_inputs
 from otbr_fast.models.vgg import VGG
 
 __all__ = [
@@ -12,7 +14,10 @@ __all__ = [
     "InputSpec",
     "PreActResNet",
     "build_model",
+    "check_inputs",
     "load_strictly",
     "num_classes",
+    "require_dense",
     "require_finite",
+    "state_dict_hash",
 ]

@@ -19,7 +19,7 @@ class InputSpec(BaseModel):
         Per channel; the model is fed ``(x - mean) / std``. ``None`` means no normalisation.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     shape: tuple[int, int, int]
     low: float = 0.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from otbr_fast.errors import CheckpointError
+from otbr_fast.errors import CheckpointError, OtbrFastError
 
 _NAMES_SHOWN = 5
 
@@ -30,8 +30,10 @@ def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> n
     Raises
     ------
     CheckpointError
-        Names the tensors that are missing, unexpected, misshapen, of another kind, or not finite.
+        Names the tensors that are missing, unexpected, misshapen, of another kind, sparse, without
+        values, or not finite.
     """
+    require_dense(state_dict)
     expected = model.state_dict()
     problems = [
         *_list("missing", sorted(expected.keys() - state_dict.keys())),
@@ -43,7 +45,10 @@ def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> n
             f"the weights do not fit {type(model).__name__}: {'; '.join(problems)}. "
             "Give the architecture that these weights were trained in."
         )
-    require_finite(state_dict)
+    require_finite(
+        state_dict,
+        "the network is broken and cannot be used; get an undamaged copy of the weights",
+    )
     copies = {
         name: state_dict[name].detach().to("cpu", like.dtype, copy=True).contiguous()
         for name, like in expected.items()
@@ -52,14 +57,45 @@ def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> n
     return model.eval()
 
 
-def require_finite(state_dict: Mapping[str, torch.Tensor]) -> None:
-    """Raise a `CheckpointError` that names the tensors holding NaN or infinity, if any do."""
+def require_finite(
+    state_dict: Mapping[str, torch.Tensor],
+    consequence: str,
+    error: type[OtbrFastError] = CheckpointError,
+) -> None:
+    """Raise an error that names the tensors holding NaN or infinity, if any do.
+
+    Parameters
+    ----------
+    consequence : str
+        What that means where the weights come from, and the remedy; ends the message.
+    error : type
+        Of the error.
+    """
     bad = [name for name, tensor in state_dict.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
+        raise error(f"NaN or infinite values in {_shorten(bad)}: {consequence}.")
+
+
+def require_dense(state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Raise a `CheckpointError` that names sparse, quantised and valueless tensors, if any are."""
+    bad = [f"{name} ({kind})" for name, tensor in state_dict.items() if (kind := _oddity(tensor))]
+    if bad:
         raise CheckpointError(
-            f"NaN or infinite values in {_shorten(bad)}: the network is broken and cannot be used; "
-            "get an undamaged copy of the weights."
+            f"the weights are not all plain numbers: {_shorten(bad)}. Make them dense tensors on "
+            "the CPU where they were made, and save them again."
         )
+
+
+def _oddity(tensor: torch.Tensor) -> str | None:
+    if tensor.is_meta:
+        return "on the device 'meta', without values"
+    if tensor.is_quantized:
+        return "quantised"
+    if tensor.is_nested:
+        return "nested"
+    if tensor.layout != torch.strided:
+        return f"{str(tensor.layout).removeprefix('torch.')}, not dense"
+    return None
 
 
 def tensor_of(state_dict: Mapping[str, torch.Tensor], name: str, n_dims: int) -> torch.Tensor:
