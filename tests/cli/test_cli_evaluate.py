@@ -49,16 +49,18 @@ def test_a_trigger_needs_its_target(tmp_path: Path) -> None:
     assert Outcome(*call, "--target", "2").code == 0
 
 
-@pytest.mark.parametrize(("target", "code"), [("-1", 2), ("5", 1), ("99", 1)])
+@pytest.mark.parametrize(
+    ("target", "code", "told"),
+    [("-1", 2, "--target"), ("5", 1, "target class 5"), ("99", 1, "target class 99")],
+)
 def test_a_target_that_the_model_does_not_know_is_refused(
-    tmp_path: Path, target: str, code: int
+    tmp_path: Path, target: str, code: int, told: str
 ) -> None:
     suspect, data = write_suspect(tmp_path), write_images(tmp_path)
     write_trigger(tmp_path)
     outcome = Outcome("evaluate", suspect, "--data", data, f"--target={target}")
     assert outcome.code == code
-    assert "target" in outcome.err
-    assert target.lstrip("-") in outcome.err
+    assert told in outcome.err
     assert "ASR" not in outcome.out
 
 

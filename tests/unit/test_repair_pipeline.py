@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from otbr_fast.errors import CheckpointError, RepairError, UnsupportedModelError
+import otbr_fast
+from otbr_fast.errors import RepairError, UnsupportedModelError
 from otbr_fast.io import state_dict_hash
 from otbr_fast.models import VGG, InputSpec, PreActResNet
 from otbr_fast.repair import (
+    Mode,
     RepairConfig,
     RepairResult,
     conv_chain,
@@ -27,6 +29,7 @@ from otbr_fast.repair import (
     round_as_published,
     select_pruned,
     sweep,
+    transport_layer,
 )
 
 INPUTS = InputSpec(shape=(3, 8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
@@ -72,7 +75,9 @@ def test_a_repair_and_its_report(resnet: PreActResNet, config: RepairConfig) -> 
     assert result.input_hash == state_dict_hash(resnet.state_dict())
     assert result.output_hash == state_dict_hash(result.model.state_dict())
     assert result.input_hash != result.output_hash
-    assert {"otbr_fast", "torch", "numpy", "scipy", "python"} == result.versions.keys()
+    assert result.versions == otbr_fast.show_versions()
+    assert result.device == "cpu"
+    assert result.to_dict()["device"] == "cpu"
 
 
 @pytest.mark.parametrize("config", [FAST, PAPER], ids=["default", "paper"])
@@ -198,8 +203,37 @@ def test_nothing_learned_at_all_is_still_finite(resnet: PreActResNet) -> None:
 def test_weights_that_are_not_finite_are_refused_by_name(resnet: PreActResNet) -> None:
     with torch.no_grad():
         resnet.get_parameter("layer2.0.conv1.weight")[0, 0, 0, 0] = np.nan
-    with pytest.raises(CheckpointError, match=r"layer2\.0\.conv1\.weight"):
+    told = r"layer2\.0\.conv1\.weight: the model handed in is broken"
+    with pytest.raises(RepairError, match=told):
         repair(resnet, INPUTS, FAST)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "classes", "told"),
+    [
+        (InputSpec(shape=(1, 8, 8)), None, r"shape \(1, 8, 8\).*to have 3 channels"),
+        (INPUTS, 7, r"of shape \(2, 5\), not .*\(2, 7\)"),
+    ],
+)
+def test_inputs_and_classes_that_do_not_fit_are_told_before_the_work(
+    resnet: PreActResNet, inputs: InputSpec, classes: int | None, told: str
+) -> None:
+    stages: list[str] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        stages.append(stage)
+
+    with pytest.raises(UnsupportedModelError, match=told):
+        repair(resnet, inputs, FAST, num_classes=classes, progress=progress)
+    assert not stages
+
+
+@pytest.mark.parametrize("mode", ["default", "paper"])
+def test_weights_too_large_for_distances_are_refused_by_layer(mode: Mode) -> None:
+    weights = np.array([[1e308, 0.0], [-1e308, 0.0], [0.0, 1e308]])
+    beta = np.array([0.2, 0.3, 0.5])
+    with pytest.raises(RepairError, match="layer 'wide': its transport is refused"):
+        transport_layer("wide", weights, np.array([True, False, False]), beta, mode)
 
 
 def test_an_unknown_architecture_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any, TextIO
 
@@ -9,6 +10,12 @@ import typer
 from typer.core import TyperGroup
 
 from otbr_fast.errors import OtbrFastError, OutputExistsError
+
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|"
+    r"Storage size calculation overflowed|bad_alloc",
+    re.IGNORECASE,
+)
 
 
 class ErrorReportingGroup(TyperGroup):
@@ -29,6 +36,24 @@ class ErrorReportingGroup(TyperGroup):
                 hint = " (--overwrite)" if isinstance(error, OutputExistsError) else ""
                 typer.echo(f"otbr-fast: error: {error}{hint}", err=True)
                 raise typer.Exit(1) from None
+            except (MemoryError, RuntimeError) as error:
+                if not _is_lack_of_memory(error):
+                    raise
+                typer.echo(f"otbr-fast: error: {_out_of_memory(error)}", err=True)
+                raise typer.Exit(1) from None
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Tell a lack of memory from other errors; torch's CPU side raises plain ones for it."""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
+
+
+def _out_of_memory(error: Exception) -> str:
+    told = (str(error) or type(error).__name__).splitlines()[0]
+    return (
+        f"out of memory ({told}). Use a smaller --batch-size or fewer images (--limit) where the "
+        "command has them, another --device, or a machine with more memory."
+    )
 
 
 def _show_warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +78,14 @@ def open_subject(path: Path, options: ModelOptions) -> Subject:
     ------
     CheckpointError
         The file is refused, damaged, or does not fit its architecture or number of classes.
+    UnsupportedModelError
+        The network does not take inputs of this shape.
     typer.BadParameter
         An option is malformed, or the shape of the input is not known.
     """
     from otbr_fast.errors import CheckpointError
     from otbr_fast.io import load_checkpoint
-    from otbr_fast.models import num_classes
+    from otbr_fast.models import check_inputs, num_classes
 
     checkpoint = load_checkpoint(path)
     inputs = _inputs(checkpoint.description, options)
@@ -93,6 +96,7 @@ def open_subject(path: Path, options: ModelOptions) -> Subject:
             f"{path} has {found} classes, not the {options.num_classes} of --num-classes: "
             "check that this is the right file, or leave the option out."
         )
+    check_inputs(model, inputs, found)
     return Subject(checkpoint, model, arch, inputs, found)
 
 
@@ -145,8 +149,9 @@ def parse_numbers(
         numbers = tuple(kind(part) for part in text.split(","))
     except ValueError:
         numbers = ()
-    if not numbers or (count is not None and len(numbers) != count):
-        what = f"{count} numbers" if count else "numbers"
+    fits = len(numbers) == count if count else bool(numbers)
+    if not fits or not all(map(math.isfinite, numbers)):
+        what = f"{count} finite numbers" if count else "finite numbers"
         raise typer.BadParameter(
             f"{text!r} should be {what} with commas between", param_hint=option
         )

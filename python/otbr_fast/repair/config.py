@@ -46,7 +46,7 @@ class RepairConfig(BaseModel):
     steps: int = Field(default=20, ge=1)
     lr: float = Field(default=1e-4, gt=0, le=1e3)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    batch_size: int = Field(default=256, ge=2)  # batch statistics need two images
+    batch_size: int = Field(default=256, ge=2, lt=2**63)  # batch statistics need two images
     seed: int = Field(default=0, ge=0, lt=2**63)
     n_threads: int | None = Field(default=None, ge=1)
 

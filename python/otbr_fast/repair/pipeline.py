@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import platform
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-import scipy
 import torch
 from torch import nn
 
-import otbr_fast
 from otbr_fast import models
-from otbr_fast.io.checkpoint import state_dict_hash
+from otbr_fast.errors import RepairError
+from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.channels import ConvChain, conv_chain
 from otbr_fast.repair.config import RepairConfig
@@ -23,6 +20,9 @@ from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.prune import PrunedMasks, prune, select_pruned
 from otbr_fast.repair.result import RepairResult
 from otbr_fast.repair.unlearn import random_unlearn
+from otbr_fast.versions import show_versions
+
+_BROKEN = "the model handed in is broken, and no repair can mend that; load or train it again"
 
 
 def repair(
@@ -59,11 +59,11 @@ def repair(
     Raises
     ------
     UnsupportedModelError
-        The network's architecture cannot be handled.
-    CheckpointError
-        A weight that comes in is not finite.
+        The network's architecture cannot be handled, or it does not take such inputs or answer
+        with so many classes.
     RepairError
-        The repair cannot go on without harm; the message tells the remedy.
+        A weight that comes in is not finite, or the repair cannot go on without harm; the message
+        tells the remedy.
     """
     results = sweep(
         model,
@@ -109,16 +109,17 @@ def sweep(
         [config.but(gamma=gamma, lambda_=lambda_) for lambda_ in lambdas or [config.lambda_]]
         for gamma in gammas
     ]
-    models.require_finite(model.state_dict())
+    models.require_finite(model.state_dict(), _BROKEN, RepairError)
     chain = conv_chain(model)
     classes = models.num_classes(model) if num_classes is None else num_classes
     original = copy.deepcopy(model).cpu().eval()
+    models.check_inputs(original, inputs, classes)
     unlearned = random_unlearn(model, inputs, classes, config, device=device, progress=progress)
     nwc = neuron_weight_changes(original, unlearned, chain)
     if config.mode == "paper":
         nwc = round_as_published(nwc)
     selections = [select_pruned(nwc, row[0].gamma, mode=config.mode) for row in configs]
-    return _results(original, chain, nwc, configs, selections, progress)
+    return _results(original, chain, nwc, configs, selections, str(device), progress)
 
 
 def _results(
@@ -127,6 +128,7 @@ def _results(
     nwc: NeuronValues,
     configs: Sequence[Sequence[RepairConfig]],
     selections: Sequence[PrunedMasks],
+    device: str,
     progress: Progress | None,
 ) -> Iterator[RepairResult]:
     input_hash = state_dict_hash(original.state_dict())
@@ -139,17 +141,8 @@ def _results(
                 pruned_model=prune(original, pruned),
                 layers=layer_reports(chain, transports),
                 config=config,
-                versions=_versions(),
+                device=device,
+                versions=show_versions(),
                 input_hash=input_hash,
                 output_hash=state_dict_hash(fused.state_dict()),
             )
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "otbr_fast": otbr_fast.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-    }

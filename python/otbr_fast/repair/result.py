@@ -51,8 +51,11 @@ class RepairResult:
         One for each convolution of the chain, in order.
     config : RepairConfig
         The settings, with the seed.
-    versions : dict of str to str
-        Of this package and of those that numbers depend on.
+    device : str
+        Where the unlearning ran: a CPU's and a GPU's numbers differ in their last bits.
+    versions : dict
+        What `otbr_fast.show_versions` told: of this package and of those that numbers depend on,
+        the SIMD path and the threads.
     input_hash, output_hash : str
         SHA-256 of the weights that came in and of those that went out (`state_dict_hash`).
     """
@@ -61,7 +64,8 @@ class RepairResult:
     pruned_model: nn.Module
     layers: tuple[LayerReport, ...]
     config: RepairConfig
-    versions: dict[str, str]
+    device: str
+    versions: dict[str, str | int | None]
     input_hash: str
     output_hash: str
 
@@ -94,6 +98,7 @@ class RepairResult:
             "n_pruned": self.n_pruned,
             "ot_cost": self.ot_cost,
             "layers": [asdict(layer) for layer in self.layers],
+            "device": self.device,
             "versions": dict(self.versions),
             "input_hash": self.input_hash,
             "output_hash": self.output_hash,

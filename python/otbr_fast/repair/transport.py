@@ -103,7 +103,7 @@ def transport_layer(
     Raises
     ------
     RepairError
-        The solver's certificate does not prove the plan optimal.
+        The distances are not finite, or the solver's certificate does not prove the plan optimal.
     """
     start = time.perf_counter()
     solve = _full if mode == "paper" else _reduced
@@ -193,8 +193,13 @@ def _spread(pruned: NDArray[np.bool_]) -> sparse.csr_array:
 def _solve(
     name: str, sources: Array, targets: Array, a: Array, b: Array, n_threads: int | None
 ) -> tuple[sparse.csr_array, _Solved]:
-    cost = ot.cost_matrix(sources, targets, metric="euclidean", n_threads=n_threads)
-    result = ot.solve(cost, a, b, n_threads=n_threads)
+    try:
+        cost = ot.cost_matrix(sources, targets, metric="euclidean", n_threads=n_threads)
+        result = ot.solve(cost, a, b, n_threads=n_threads)
+    except ValueError as error:
+        raise RepairError(
+            f"layer '{name}': its transport is refused ({error}); check the network's weights"
+        ) from error
     if result.status != "optimal":
         raise RepairError(
             f"layer '{name}': the transport plan is not proven optimal "
