@@ -32,6 +32,11 @@ def random_unlearn(
     The copy is in train mode, so batch statistics are used and running ones move, except for
     dropout, which stays off: it would draw from torch's global generator.
 
+    Paper mode deviates from the published code in two points. Dropout is off there too; the
+    published code leaves it on, so results of networks with dropout, such as VGG, are not its
+    own. The noise has the shape ``(config.batch_size, *inputs.shape)``; the published code always
+    draws (256, 3, 32, 32), so other shapes and batch sizes have no published counterpart.
+
     Parameters
     ----------
     model : nn.Module
