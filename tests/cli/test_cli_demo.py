@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from cli_helpers import Outcome, files_in
 
 from otbr_fast.repair import PUBLISHED_GAMMAS
@@ -50,6 +51,11 @@ def test_leaves_a_picture_and_files_that_sweep_reads(demo: tuple[Path, Outcome])
     ).document
     rows = json.loads((folder / "numbers.json").read_text())["rows"]
     assert swept["rows"] == [row for row in rows if row["gamma"] in (None, 0.15)]
+
+
+def test_leaves_its_settings(demo: tuple[Path, Outcome]) -> None:
+    settings = yaml.safe_load((demo[0] / "demo.config.yaml").read_text())
+    assert settings == {"out": str(demo[0]), "seed": 0, "threads": 1}
 
 
 def test_a_second_demo_does_not_overwrite_the_first(demo: tuple[Path, Outcome]) -> None:

@@ -101,3 +101,17 @@ def test_inspect_tells_what_a_repair_would_work_on(tmp_path: Path) -> None:
     shown = Outcome("inspect", suspect).out
     assert "layer4.0.shortcut.0" in shown
     assert facts["weights_sha256"] in shown
+
+
+def test_inspect_needs_no_input_shape(tmp_path: Path) -> None:
+    described = Outcome("inspect", write_suspect(tmp_path), "--json").document
+    bare = write_suspect(tmp_path / "bare", described=False)
+    facts = Outcome("inspect", bare, "--arch", "preactresnet", "--json").document
+    assert facts.keys() == described.keys()
+    assert facts["input_shape"] is facts["mean"] is None
+    assert (facts["model_name"], facts["num_classes"]) == ("preactresnet", 5)
+    assert facts["layers"] == described["layers"]
+    assert "input shape      -" in Outcome("inspect", bare).out
+    partial = Outcome("inspect", bare, "--mean", "0,0,0", "--std", "1,1,1")
+    assert partial.code == 2
+    assert "--input-shape" in partial.err

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import yaml
 from cli_helpers import QUICK, Outcome, files_in, write_record
 
 import otbr_fast.repair
@@ -61,3 +62,37 @@ def test_a_record_without_any_images_is_repaired_unmeasured(tmp_path: Path) -> N
     with (record / "defense" / "otbr" / "otbr_df_summary.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["test_asr"] == row["test_ra"] == ""
+
+
+def test_a_limit_holds_for_a_records_images_too(tmp_path: Path) -> None:
+    record = write_record(tmp_path)
+    document = Outcome("evaluate", record, "--limit", "4", "--json").document
+    assert document["evaluation"] == {"n_images": 0, "n_triggered": 4, "target": 1}
+
+
+def test_a_records_own_target_can_be_told_and_no_other(tmp_path: Path) -> None:
+    record = write_record(tmp_path)
+    assert Outcome("evaluate", record, "--target", "1").code == 0
+    refused = Outcome("evaluate", record, "--target", "3")
+    assert refused.code == 2
+    assert "--target" in refused.err
+    assert "lead to class 1" in refused.err
+
+
+def test_a_record_of_several_targets_has_no_single_one(tmp_path: Path) -> None:
+    record = write_record(tmp_path, targets=(1, 2))
+    assert Outcome("evaluate", record).code == 0
+    refused = Outcome("evaluate", record, "--target", "1")
+    assert refused.code == 2
+    assert "several classes" in refused.err
+
+
+def test_resolved_config_repeats_the_sweep_of_a_record(tmp_path: Path) -> None:
+    call = ("sweep", write_record(tmp_path), "--gammas", "0.1", "--limit", "3", *QUICK, "--json")
+    first = Outcome(*call, "--out", tmp_path / "a").document
+    config = tmp_path / "a" / "sweep.config.yaml"
+    settings = yaml.safe_load(config.read_text())
+    assert (settings["target"], settings["limit"]) == (1, 3)
+    again = Outcome("sweep", "--config", config, "--out", tmp_path / "b", "--json").document
+    assert again["evaluation"] == first["evaluation"]
+    assert again["rows"] == first["rows"]

@@ -114,6 +114,28 @@ def test_resolved_config_repeats_the_sweep(folder: Path, data: Path) -> None:
     settings = yaml.safe_load((out / "sweep.config.yaml").read_text())
     assert settings["gammas"] == "0.05,0.1"
     assert settings["data"] == str(data)
+    assert settings["trigger"] == str(folder / "suspect_trigger.npz")
+    assert settings["target"] == 1
+
+
+def test_resolved_config_repeats_the_sweep_from_anywhere(
+    folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths were relative, trigger and target found beside the model; both are gone by then."""
+    monkeypatch.chdir(folder)
+    call = ("sweep", "suspect.safetensors", *GAMMAS, *QUICK, "--data", data.name, "--out", "found")
+    first = Outcome(*call, "--json").document
+    moved = folder / "moved"
+    moved.mkdir()
+    described = json.loads((folder / "suspect.json").read_text())
+    del described["attack"]
+    (folder / "suspect.json").write_text(json.dumps(described))
+    monkeypatch.chdir(moved)
+    again = Outcome("sweep", "--config", folder / "found" / "sweep.config.yaml", "--out", "x")
+    assert again.code == 0, again.err
+    repeated = json.loads((moved / "x" / "sweep.json").read_text())
+    assert repeated["evaluation"] == first["evaluation"]
+    assert repeated["rows"] == first["rows"]
 
 
 def test_nothing_is_overwritten_unasked(folder: Path) -> None:
@@ -141,6 +163,8 @@ def test_the_published_gammas_are_the_default(folder: Path) -> None:
         (("--gammas", "0.1,2"), "gamma"),
         (("--lambdas", "0.5,7"), "lambda"),
         (("--gammas", "low"), "--gammas"),
+        (("--gammas", "0.1,0.05,0.10"), "0.1 is given more than once"),
+        (("--lambdas", "0.5,0.5"), "0.5 is given more than once"),
         (("--limit", "0"), "limit"),
         (("--trigger", "t.npz"), "--trigger"),
     ],

@@ -96,15 +96,15 @@ def test_the_model_is_left_as_it_is(evaluation_set: EvaluationSet) -> None:
 
 
 def test_progress_counts_all_images(evaluation_set: EvaluationSet) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     evaluate(
         Reader([0, 0.2, 0.4]),
         evaluation_set,
         INPUTS,
         batch_size=2,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda *facts: seen.append(facts),
     )
-    assert seen == [(2, 9), (4, 9), (5, 9), (7, 9), (9, 9)]
+    assert seen == [("evaluate", done, 9) for done in (2, 4, 5, 7, 9)]
 
 
 def test_images_that_do_not_fit_the_model(evaluation_set: EvaluationSet) -> None:

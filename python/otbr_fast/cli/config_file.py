@@ -45,10 +45,15 @@ def resolved_config(ctx: typer.Context, **found: object) -> dict[str, object]:
     **found : object
         What was found out later (from the model's description, the method's defaults ...), under
         the names of the command's parameters; takes precedence.
+
+    Returns
+    -------
+    dict
+        Paths are absolute, so that the settings serve in any folder.
     """
     values = {**ctx.params, **found}
     return {
-        option: str(value) if isinstance(value, Path) else value
+        option: str(value.absolute()) if isinstance(value, Path) else value
         for name, option in _options(ctx).items()
         if option not in _OF_ONE_RUN and (value := values.get(name)) is not None
     }

@@ -10,15 +10,17 @@ import typer
 
 from otbr_fast.cli import common
 from otbr_fast.cli.computing import limit_threads
-from otbr_fast.cli.output import Tell, print_json, print_text, progress_bars
+from otbr_fast.cli.config_file import config_text, resolved_config
+from otbr_fast.cli.output import print_json, print_text, progress_bars
 
 if TYPE_CHECKING:
     from torch import nn
 
     from otbr_fast.evaluate.demo_task import DemoTask
+    from otbr_fast.repair import Progress
     from otbr_fast.report import SweepReport
 
-_NUMBERS, _PICTURE = "numbers.json", "picture.png"
+_NUMBERS, _PICTURE, _CONFIG = "numbers.json", "picture.png", "demo.config.yaml"
 _N_EXAMPLES = 8
 
 _INTRODUCTION = (
@@ -29,6 +31,7 @@ _INTRODUCTION = (
 
 
 def command(
+    ctx: typer.Context,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for the picture, the numbers and the model.")
     ] = Path("demo-output"),
@@ -53,7 +56,7 @@ def command(
     from otbr_fast.report.pictures import require_matplotlib
 
     require_matplotlib()
-    check_absent([out / name for name in (*DEMO_FILES, _NUMBERS, _PICTURE)], overwrite)
+    check_absent([out / name for name in (*DEMO_FILES, _NUMBERS, _PICTURE, _CONFIG)], overwrite)
     limit_threads(threads)
     task = load_demo_task(seed)
     if not json:
@@ -70,14 +73,17 @@ def command(
     }
     write_demo_files(out, model, task, overwrite=overwrite)
     _draw(out / _PICTURE, model, task, report, overwrite)
-    write_texts({out / _NUMBERS: json_text(document)}, overwrite=overwrite)
+    texts = {_NUMBERS: json_text(document), _CONFIG: config_text(resolved_config(ctx))}
+    write_texts({out / name: text for name, text in texts.items()}, overwrite=overwrite)
     if json:
         print_json(document)
     else:
         _show(report, out)
 
 
-def _sweep(model: nn.Module, task: DemoTask, seed: int, threads: int, tell: Tell) -> SweepReport:
+def _sweep(
+    model: nn.Module, task: DemoTask, seed: int, threads: int, tell: Progress
+) -> SweepReport:
     from otbr_fast.evaluate import EvaluationSet, Metrics, evaluate
     from otbr_fast.evaluate.demo_task import INPUTS, TARGET
     from otbr_fast.repair import PUBLISHED_GAMMAS, RepairConfig, sweep

@@ -8,7 +8,7 @@ import typer
 
 from otbr_fast.cli import common
 from otbr_fast.cli.computing import choose_device, limit_threads
-from otbr_fast.cli.evaluation_data import DataOptions, describe, measure_with, open_evaluation_set
+from otbr_fast.cli.evaluation_data import DataOptions, measure_with, open_evaluation_data
 from otbr_fast.cli.output import print_json, progress_bars
 from otbr_fast.cli.subject import ModelOptions, open_subject
 
@@ -43,14 +43,14 @@ def command(
     subject = open_subject(
         model, ModelOptions(arch, input_shape, input_range, mean, std, num_classes)
     )
-    evaluation_set = open_evaluation_set(subject, DataOptions(data, trigger, target, limit))
+    evaluation = open_evaluation_data(subject, DataOptions(data, trigger, target, limit))
     with progress_bars() as tell:
-        measure = measure_with(subject, evaluation_set, chosen_device, tell)
-        if measure is None:
+        measure = measure_with(subject, evaluation, chosen_device, tell)
+        if evaluation is None or measure is None:
             raise typer.BadParameter("is needed, unless MODEL is a record", param_hint="--data")
         metrics = asdict(measure(subject.model))
     if json:
-        print_json({"model": str(model), "evaluation": describe(evaluation_set), **metrics})
+        print_json({"model": str(model), "evaluation": evaluation.describe(), **metrics})
         return
     for name, meaning in _MEANINGS.items():
         value = metrics[name]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from otbr_fast.cli.output import Tell
 from otbr_fast.cli.subject import Subject
 
 if TYPE_CHECKING:
     from torch import nn
 
     from otbr_fast.evaluate import EvaluationSet, Metrics
+    from otbr_fast.io import Record
+    from otbr_fast.repair import Progress
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,23 @@ class DataOptions:
     limit: int | None = None
 
 
-def open_evaluation_set(subject: Subject, options: DataOptions) -> EvaluationSet | None:
+@dataclass(frozen=True)
+class EvaluationData:
+    """What a command measures on, and the options that name it."""
+
+    images: EvaluationSet
+    options: DataOptions
+
+    def describe(self) -> dict[str, object]:
+        """Return the facts, ready for JSON."""
+        return {
+            "n_images": len(self.images.clean or ()),
+            "n_triggered": len(self.images.poisoned or ()),
+            "target": self.images.target,
+        }
+
+
+def open_evaluation_data(subject: Subject, options: DataOptions) -> EvaluationData | None:
     """Read the evaluation data; ``None`` if there is none: no ``--data`` and no record.
 
     The trigger and its target default to those that came with the model. Without a trigger only
@@ -40,7 +56,7 @@ def open_evaluation_set(subject: Subject, options: DataOptions) -> EvaluationSet
     EvaluationDataError
         A file is missing, malformed, or does not fit the model.
     typer.BadParameter
-        A trigger is given, but not the class that it leads to.
+        A trigger is given, but not the class that it leads to; or another class than a record's.
     """
     from otbr_fast.evaluate import EvaluationSet, load_images, load_trigger
 
@@ -49,45 +65,52 @@ def open_evaluation_set(subject: Subject, options: DataOptions) -> EvaluationSet
     clean = None if options.data is None else load_images(options.data, options.limit)
     record = subject.checkpoint.record
     if record is not None and options.trigger is None:
-        return EvaluationSet.from_record(record, clean)
-    if clean is None:
+        _check_target(record, options.target)
+        images = EvaluationSet.from_record(record, clean, options.limit)
+        used = replace(options, target=record.target)
+    elif clean is None:
         return None
-    target = _known_target(subject) if options.target is None else options.target
-    trigger_path = options.trigger or subject.checkpoint.trigger_path
-    if trigger_path is None:
-        return EvaluationSet(clean=clean, target=target)
-    if target is None:
+    else:
+        used = _complete(subject, options)
+        images = EvaluationSet(clean=clean, target=used.target)
+        if used.trigger is not None and used.target is not None:
+            images = EvaluationSet.from_trigger(clean, load_trigger(used.trigger), used.target)
+    images.check_classes(subject.num_classes)
+    return EvaluationData(images, used)
+
+
+def _check_target(record: Record, target: int | None) -> None:
+    """Refuse another target than the one that a record tells for each of its images."""
+    if target is not None and target != record.target:
+        targets = "several classes" if record.target is None else f"class {record.target}"
         raise typer.BadParameter(
-            f"the class that the trigger {trigger_path} leads to is not known; give it",
+            f"the record's poisoned images lead to {targets}, each as the record tells, not to "
+            f"{target}; leave it out, or give --data and --trigger instead",
             param_hint="--target",
         )
-    return EvaluationSet.from_trigger(clean, load_trigger(trigger_path), target)
 
 
-def _known_target(subject: Subject) -> int | None:
+def _complete(subject: Subject, options: DataOptions) -> DataOptions:
+    """Add the trigger and the target that came with the model, where none are given."""
     known = subject.checkpoint.description
-    return known.attack.target if known and known.attack else None
+    target = options.target
+    if target is None and known is not None and known.attack is not None:
+        target = known.attack.target
+    trigger = options.trigger or subject.checkpoint.trigger_path
+    if trigger is not None and target is None:
+        raise typer.BadParameter(
+            f"the class that the trigger {trigger} leads to is not known; give it",
+            param_hint="--target",
+        )
+    return replace(options, trigger=trigger, target=target)
 
 
 def measure_with(
-    subject: Subject, evaluation_set: EvaluationSet | None, device: str, tell: Tell
+    subject: Subject, data: EvaluationData | None, device: str, tell: Progress
 ) -> Callable[[nn.Module], Metrics] | None:
     """Return what measures networks like the subject's on this data; ``None`` without data."""
     from otbr_fast.evaluate import evaluate
 
-    if evaluation_set is None:
+    if data is None:
         return None
-    return lambda model: evaluate(
-        model, evaluation_set, subject.inputs, device=device, progress=partial(tell, "evaluate")
-    )
-
-
-def describe(evaluation_set: EvaluationSet | None) -> dict[str, object] | None:
-    """Return what was measured on, ready for JSON."""
-    if evaluation_set is None:
-        return None
-    return {
-        "n_images": len(evaluation_set.clean or ()),
-        "n_triggered": len(evaluation_set.poisoned or ()),
-        "target": evaluation_set.target,
-    }
+    return lambda model: evaluate(model, data.images, subject.inputs, device=device, progress=tell)

@@ -8,7 +8,7 @@ import typer
 
 from otbr_fast.cli import common
 from otbr_fast.cli.output import print_json
-from otbr_fast.cli.subject import ModelOptions, Subject, open_subject
+from otbr_fast.cli.subject import ModelOptions, Network, Subject, open_network
 
 
 def command(
@@ -23,34 +23,44 @@ def command(
     json: common.Json = False,
 ) -> None:
     """Show a network's architecture, input, hash, and the layers that a repair would work on."""
-    subject = open_subject(
+    network = open_network(
         model, ModelOptions(arch, input_shape, input_range, mean, std, num_classes)
     )
-    facts = _facts(subject)
+    facts = _facts(network)
     if json:
         print_json(facts)
     else:
         _show(facts)
 
 
-def _facts(subject: Subject) -> dict[str, Any]:
+def _facts(network: Network) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from otbr_fast.io import state_dict_hash
+    from otbr_fast.models import state_dict_hash
     from otbr_fast.repair import conv_chain
 
-    record = subject.checkpoint.record
-    chain = conv_chain(subject.model)
+    record = network.checkpoint.record
+    chain = conv_chain(network.model)
     return {
-        "path": str(subject.checkpoint.path),
-        "file_sha256": subject.checkpoint.sha256,
-        "weights_sha256": state_dict_hash(subject.model.state_dict()),
-        "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
-        **subject.description().model_dump(mode="json"),
+        "path": str(network.checkpoint.path),
+        "file_sha256": network.checkpoint.sha256,
+        "weights_sha256": state_dict_hash(network.model.state_dict()),
+        "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+        **_description(network),
         "poisoned_images": None if record is None else len(record.poisoned),
         "neurons": chain.n_neurons,
         **asdict(chain),
     }
+
+
+def _description(network: Network) -> dict[str, Any]:
+    """Return the keys of a model's description; ``None`` for what is not known."""
+    from otbr_fast.io import ModelDescription
+
+    if isinstance(network, Subject):
+        return network.description().model_dump(mode="json")
+    found = {"model_name": network.arch, "num_classes": network.num_classes}
+    return {**dict.fromkeys(ModelDescription.model_fields), **found}
 
 
 def _show(facts: dict[str, Any]) -> None:

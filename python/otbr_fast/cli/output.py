@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.progress import Progress as Bars
 
-Tell = Callable[[str, int, int], None]
+if TYPE_CHECKING:
+    from otbr_fast.repair import Progress
 
 
 def print_json(document: object) -> None:
@@ -31,7 +33,7 @@ def print_text(*paragraphs: str) -> None:
 
 
 @contextmanager
-def progress_bars() -> Iterator[Tell]:
+def progress_bars() -> Iterator[Progress]:
     """Yield a callback of (stage, done, total) that draws a bar a stage on stderr.
 
     Nothing is drawn where stderr is not a terminal.
@@ -46,7 +48,7 @@ def progress_bars() -> Iterator[Tell]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console) as bars:
+    with Bars(*columns, console=console) as bars:
         tasks: dict[str, TaskID] = {}
 
         def tell(stage: str, done: int, total: int) -> None:

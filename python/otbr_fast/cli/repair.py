@@ -13,14 +13,14 @@ from otbr_fast.cli import common
 from otbr_fast.cli.computing import choose_device, limit_threads
 from otbr_fast.cli.config_file import config_text, resolved_config
 from otbr_fast.cli.method import make_config
-from otbr_fast.cli.output import Tell, print_json, print_text, progress_bars
+from otbr_fast.cli.output import print_json, print_text, progress_bars
 from otbr_fast.cli.subject import ModelOptions, Subject, open_subject
 
 if TYPE_CHECKING:
     from torch import nn
 
     from otbr_fast.evaluate import Metrics
-    from otbr_fast.repair import RepairResult
+    from otbr_fast.repair import Progress, RepairResult
 
 
 def command(
@@ -183,20 +183,20 @@ class _Outputs:
 
 
 def _measure(
-    subject: Subject, outputs: _Outputs, device: str, tell: Tell
+    subject: Subject, outputs: _Outputs, device: str, tell: Progress
 ) -> Callable[[nn.Module], Metrics] | None:
     """Return what measures for a record's summary; ``None`` without one, or without images.
 
     The images are read at once: what is wrong with them is told before the work.
     """
-    from otbr_fast.cli.evaluation_data import DataOptions, measure_with, open_evaluation_set
+    from otbr_fast.cli.evaluation_data import DataOptions, measure_with, open_evaluation_data
 
     record = subject.checkpoint.record
     if outputs.record_summary is None or record is None:
         return None
     if not any(image.path.is_file() for image in record.poisoned):
         return None
-    return measure_with(subject, open_evaluation_set(subject, DataOptions()), device, tell)
+    return measure_with(subject, open_evaluation_data(subject, DataOptions()), device, tell)
 
 
 def _summary(

@@ -33,14 +33,20 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network and what is known about it."""
+class Network:
+    """A network from a file."""
 
     checkpoint: Checkpoint
     model: nn.Module
     arch: str
-    inputs: InputSpec
     num_classes: int
+
+
+@dataclass(frozen=True)
+class Subject(Network):
+    """A network and what it is fed."""
+
+    inputs: InputSpec
 
     def description(self) -> ModelDescription:
         """Return the description that a file of this network's weights needs."""
@@ -72,7 +78,7 @@ class Subject:
 
 
 def open_subject(path: Path, options: ModelOptions) -> Subject:
-    """Load a model without running anything that is in its file.
+    """Load a model that is to be fed, without running anything that is in its file.
 
     Raises
     ------
@@ -83,6 +89,14 @@ def open_subject(path: Path, options: ModelOptions) -> Subject:
     typer.BadParameter
         An option is malformed, or the shape of the input is not known.
     """
+    network = open_network(path, options)
+    if not isinstance(network, Subject):
+        raise _no_input_shape()
+    return network
+
+
+def open_network(path: Path, options: ModelOptions) -> Network:
+    """Load a model as `open_subject` does: a `Subject`, unless nothing is told of its inputs."""
     from otbr_fast.errors import CheckpointError
     from otbr_fast.io import load_checkpoint
     from otbr_fast.models import check_inputs, num_classes
@@ -96,11 +110,13 @@ def open_subject(path: Path, options: ModelOptions) -> Subject:
             f"{path} has {found} classes, not the {options.num_classes} of --num-classes: "
             "check that this is the right file, or leave the option out."
         )
+    if inputs is None:
+        return Network(checkpoint, model, arch, found)
     check_inputs(model, inputs, found)
-    return Subject(checkpoint, model, arch, inputs, found)
+    return Subject(checkpoint, model, arch, found, inputs)
 
 
-def _inputs(known: ModelDescription | None, options: ModelOptions) -> InputSpec:
+def _inputs(known: ModelDescription | None, options: ModelOptions) -> InputSpec | None:
     from otbr_fast.models import InputSpec
 
     base = known.input_spec() if known else None
@@ -116,13 +132,19 @@ def _inputs(known: ModelDescription | None, options: ModelOptions) -> InputSpec:
         **(base.model_dump() if base else {}),
         **{key: value for key, value in given.items() if value is not None},
     }
+    if not merged:
+        return None
     if "shape" not in merged:
-        raise typer.BadParameter(
-            "the model comes without a description; tell what it is fed, such as 3,32,32 "
-            "(and --mean and --std if its inputs are normalised)",
-            param_hint="--input-shape",
-        )
+        raise _no_input_shape()
     return checked(lambda: InputSpec.model_validate(merged))
+
+
+def _no_input_shape() -> typer.BadParameter:
+    return typer.BadParameter(
+        "the model comes without a description; tell what it is fed, such as 3,32,32 "
+        "(and --mean and --std if its inputs are normalised)",
+        param_hint="--input-shape",
+    )
 
 
 def checked(make: Callable[[], Made]) -> Made:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 from otbr_fast.cli import common
 from otbr_fast.cli.computing import choose_device, limit_threads
 from otbr_fast.cli.config_file import config_text, resolved_config
-from otbr_fast.cli.evaluation_data import DataOptions, describe, measure_with, open_evaluation_set
+from otbr_fast.cli.evaluation_data import DataOptions, measure_with, open_evaluation_data
 from otbr_fast.cli.method import make_config
 from otbr_fast.cli.output import print_json, print_text, progress_bars
 from otbr_fast.cli.subject import ModelOptions, join_numbers, open_subject, parse_numbers
@@ -91,7 +93,7 @@ def command(
     subject = open_subject(
         model, ModelOptions(arch, input_shape, input_range, mean, std, num_classes)
     )
-    evaluation_set = open_evaluation_set(subject, DataOptions(data, trigger, target, limit))
+    evaluation = open_evaluation_data(subject, DataOptions(data, trigger, target, limit))
 
     from otbr_fast.io import check_absent
     from otbr_fast.repair import sweep
@@ -109,20 +111,21 @@ def command(
             device=chosen_device,
             progress=tell,
         )
-        measure = measure_with(subject, evaluation_set, chosen_device, tell)
+        measure = measure_with(subject, evaluation, chosen_device, tell)
         report = SweepReport.collect(subject.model, repairs, measure)
 
     document = {
         "model": subject.description().model_dump(mode="json", exclude_none=True),
         "source": str(model),
         "source_sha256": subject.checkpoint.sha256,
-        "evaluation": describe(evaluation_set),
+        "evaluation": evaluation and evaluation.describe(),
         **report.to_dict(),
     }
     if out is not None:
         used = {
             **subject.settings(),
             **settings.model_dump(),
+            **(asdict(evaluation.options) if evaluation else {}),
             "gammas": join_numbers(many_gammas),
             "lambdas": join_numbers(many_lambdas),
             "device": chosen_device,
@@ -143,11 +146,19 @@ def _settings(
     many_gammas = parse_numbers(gammas, float, "--gammas") or PUBLISHED_GAMMAS
     settings = make_config(gamma=many_gammas[0], **method)
     many_lambdas = parse_numbers(lambdas, float, "--lambdas") or (settings.lambda_,)
+    _refuse_repeated(many_gammas, "--gammas")
+    _refuse_repeated(many_lambdas, "--lambdas")
     for gamma in many_gammas:
         make_config(gamma=gamma)
     for lambda_ in many_lambdas:
         make_config(gamma=many_gammas[0], lambda_=lambda_)
     return many_gammas, many_lambdas, settings
+
+
+def _refuse_repeated(numbers: tuple[float, ...], option: str) -> None:
+    for number, count in Counter(numbers).items():
+        if count > 1:
+            raise typer.BadParameter(f"{number:g} is given more than once", param_hint=option)
 
 
 def _write(

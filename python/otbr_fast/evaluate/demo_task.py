@@ -6,8 +6,8 @@ patch in a corner, stamped on 10 % of the training images, all of them labelled 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from otbr_fast.evaluate.images import LabeledImages
 from otbr_fast.evaluate.triggers import Trigger
 from otbr_fast.models import InputSpec, PreActResNet
 
-Progress = Callable[[str, int, int], None]
+if TYPE_CHECKING:
+    from otbr_fast.repair import Progress
 
 NUM_CLASSES = 10
 TARGET = 0

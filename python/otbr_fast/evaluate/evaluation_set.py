@@ -102,8 +102,15 @@ class EvaluationSet:
         return cls(clean, PoisonedImages(images, labels, torch.full_like(labels, target)), target)
 
     @classmethod
-    def from_record(cls, record: Record, clean: LabeledImages | None = None) -> EvaluationSet:
+    def from_record(
+        cls, record: Record, clean: LabeledImages | None = None, limit: int | None = None
+    ) -> EvaluationSet:
         """Read the poisoned test images of a BackdoorBench record, which has no clean ones.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Read only so many, from the start.
 
         Raises
         ------
@@ -112,10 +119,11 @@ class EvaluationSet:
         """
         if not record.poisoned:
             raise EvaluationDataError(f"the record {record.folder} lists no poisoned test images.")
+        listed = record.poisoned[:limit]
         height, width, channels = record.img_size
         poisoned = PoisonedImages(
-            read_image_files([p.path for p in record.poisoned], (channels, height, width)),
-            torch.tensor([p.original_label for p in record.poisoned]),
-            torch.tensor([p.target_label for p in record.poisoned]),
+            read_image_files([p.path for p in listed], (channels, height, width)),
+            torch.tensor([p.original_label for p in listed]),
+            torch.tensor([p.target_label for p in listed]),
         )
         return cls(clean, poisoned, record.target)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,7 +13,8 @@ from otbr_fast.errors import EvaluationDataError
 from otbr_fast.evaluate.evaluation_set import EvaluationSet
 from otbr_fast.models import InputSpec
 
-Progress = Callable[[int, int], None]
+if TYPE_CHECKING:
+    from otbr_fast.repair import Progress
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def evaluate(
     inputs : InputSpec
         Images in [0, 1] are brought into its range, then normalised.
     progress : callable, optional
-        Called with the number of images done and in all.
+        Called with ``("evaluate", images done, images in all)``.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def evaluate(
         inputs=inputs,
         evaluation_set=evaluation_set,
         batch_size=batch_size,
-        progress=progress or (lambda done, total: None),
+        progress=progress or (lambda stage, done, total: None),
         total=len(clean or ()) + len(poisoned or ()),
     )
     acc = asr = ra = tcr = None
@@ -150,7 +151,7 @@ class _Runner:
         if self.done == 0:
             self.evaluation_set.check_classes(logits.shape[1])
         self.done += len(batch)
-        self.progress(self.done, self.total)
+        self.progress("evaluate", self.done, self.total)
         return logits
 
 
