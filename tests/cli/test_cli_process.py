@@ -53,6 +53,17 @@ def test_help_and_info_do_not_load_torch() -> None:
     assert done.stdout == "[0, 0, 0, 0] False\n", done.stderr
 
 
+def test_repair_needs_none_of_the_packages_above_it() -> None:
+    program = (
+        "import sys, otbr_fast.repair; "
+        "print([m for m in ('io', 'evaluate', 'report', 'cli') if f'otbr_fast.{m}' in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_json_on_stdout_alone(tmp_path: Path) -> None:
     suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
     done = run("repair", suspect, "--gamma", "0.1", "--out", out, "--json", *QUICK)

@@ -207,6 +207,12 @@ def test_a_first_look_leaves_the_network_as_it_is(tiny_resnet: PreActResNet) -> 
         check_inputs(tiny_resnet, InputSpec(shape=(2, 8, 8)), 5)
 
 
+def test_inputs_that_a_network_cannot_answer_are_told(tiny_resnet: PreActResNet) -> None:
+    no_spread = InputSpec(shape=(3, 8, 8), mean=(0.5,) * 3, std=(1e-300, 1.0, 1.0))
+    with pytest.raises(UnsupportedModelError, match=r"NaN or infinite.*range.*normalisation"):
+        check_inputs(tiny_resnet, no_spread, 5)
+
+
 def test_sparse_and_valueless_weights_are_refused_by_name(tiny_resnet: PreActResNet) -> None:
     weights = tiny_resnet.state_dict()
     for odd in (weights["conv1.weight"].to_sparse(), weights["conv1.weight"].to("meta")):

@@ -28,7 +28,7 @@ def check_inputs(model: nn.Module, inputs: InputSpec, num_classes: int) -> None:
     ------
     UnsupportedModelError
         The network fails on inputs of this shape, and says why; or it does not answer with
-        logits of shape (2, num_classes).
+        finite logits of shape (2, num_classes).
     """
     weight = next(model.parameters())
     if weight.dtype.itemsize < torch.float32.itemsize:
@@ -51,4 +51,9 @@ def check_inputs(model: nn.Module, inputs: InputSpec, num_classes: int) -> None:
             f"the network answers two inputs with a {type(logits).__name__} of shape {shape}, not "
             f"with logits of shape (2, {num_classes}): give its number of classes (num_classes), "
             "or a network that ends in its logits."
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise UnsupportedModelError(
+            "the network's logits are NaN or infinite for inputs of the middle of its range "
+            f"({inputs}): check the range and the normalisation, then the weights."
         )
