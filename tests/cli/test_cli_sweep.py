@@ -166,7 +166,9 @@ def test_the_published_gammas_are_the_default(folder: Path) -> None:
         (("--gammas", "0.1,0.05,0.10"), "0.1 is given more than once"),
         (("--lambdas", "0.5,0.5"), "0.5 is given more than once"),
         (("--limit", "0"), "limit"),
-        (("--trigger", "t.npz"), "--trigger"),
+        (("--trigger", "t.npz"), "--data"),
+        (("--target", "1"), "--data"),
+        (("--limit", "5"), "--data"),
     ],
 )
 def test_wrong_usage_is_told(folder: Path, wrong: tuple[str, str], told: str) -> None:

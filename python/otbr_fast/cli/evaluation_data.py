@@ -56,14 +56,14 @@ def open_evaluation_data(subject: Subject, options: DataOptions) -> EvaluationDa
     EvaluationDataError
         A file is missing, malformed, or does not fit the model.
     typer.BadParameter
-        A trigger is given, but not the class that it leads to; or another class than a record's.
+        An option is given without images to use it on; a trigger, but not the class that it leads
+        to; or another class than a record's.
     """
     from otbr_fast.evaluate import EvaluationSet, load_images, load_trigger
 
-    if options.data is None and options.trigger is not None:
-        raise typer.BadParameter("needs test images to be put on", param_hint="--trigger")
-    clean = None if options.data is None else load_images(options.data, options.limit)
     record = subject.checkpoint.record
+    _refuse_without_images(options, has_record=record is not None)
+    clean = None if options.data is None else load_images(options.data, options.limit)
     if record is not None and options.trigger is None:
         _check_target(record, options.target)
         images = EvaluationSet.from_record(record, clean, options.limit)
@@ -77,6 +77,18 @@ def open_evaluation_data(subject: Subject, options: DataOptions) -> EvaluationDa
             images = EvaluationSet.from_trigger(clean, load_trigger(used.trigger), used.target)
     images.check_classes(subject.num_classes)
     return EvaluationData(images, used)
+
+
+def _refuse_without_images(options: DataOptions, *, has_record: bool) -> None:
+    """Refuse options that would change nothing, since there are no images to use them on."""
+    if options.data is not None:
+        return
+    given: dict[str, object] = {"--trigger": options.trigger}
+    if not has_record:
+        given |= {"--target": options.target, "--limit": options.limit}
+    for name, value in given.items():
+        if value is not None:
+            raise typer.BadParameter("needs test images: give --data too", param_hint=name)
 
 
 def _check_target(record: Record, target: int | None) -> None:
