@@ -54,8 +54,9 @@ def test_show_versions_tells_what_a_report_needs() -> None:
 def test_ctrl_c_stops_a_solver_that_runs_without_the_gil(call: str, n: int) -> None:
     """A second thread can only ask for the interrupt if the solver lets it run."""
     code = """
-import _thread, threading, time, numpy
+import _thread, signal, threading, time, numpy
 from otbr_fast import ot
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 begin = threading.Event()
 M = numpy.random.default_rng(0).random((CELLS, CELLS))
 
