@@ -6,10 +6,17 @@ from typing import TypeVar
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from otbr_fast.models import VGG, PreActResNet
 
 Model = TypeVar("Model", bound=torch.nn.Module)
+
+# A slow machine is no failure. What hypothesis itself sets for CI stays.
+settings.register_profile(
+    "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

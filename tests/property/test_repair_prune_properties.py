@@ -22,7 +22,7 @@ GAMMAS = st.floats(0.001, 0.999)
 
 
 @given(nwc=LAYERS, gamma=GAMMAS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_chosen_are_the_largest_and_as_many_as_gamma_says(
     nwc: dict[str, NDArray[np.float64]], gamma: float
 ) -> None:
@@ -55,7 +55,6 @@ def _check_refusal(nwc: dict[str, NDArray[np.float64]], gamma: float, message: s
 
 
 @given(nwc=LAYERS, scale=st.sampled_from([1e-3, 0.5, 2.0, 1024.0]), gamma=GAMMAS)
-@settings(deadline=None)
 def test_the_choice_does_not_depend_on_an_exact_scale(
     nwc: dict[str, NDArray[np.float64]], scale: float, gamma: float
 ) -> None:

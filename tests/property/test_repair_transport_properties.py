@@ -53,7 +53,7 @@ def check_marginals(transport: LayerTransport, beta: Array) -> None:
 
 @pytest.mark.parametrize("mode", ["default", "paper"])
 @given(layer=layers())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_cost_equals_pots_and_marginals_are_exact(mode: Mode, layer: Layer) -> None:
     weights, pruned, beta = layer
     cost = full_cost(weights, pruned)
@@ -67,7 +67,7 @@ def test_cost_equals_pots_and_marginals_are_exact(mode: Mode, layer: Layer) -> N
 
 
 @given(layer=layers())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_default_plan_is_canonical(layer: Layer) -> None:
     """What can stay stays, and the pruned rows, which are one point, are treated alike."""
     weights, pruned, beta = layer
@@ -82,7 +82,7 @@ def test_default_plan_is_canonical(layer: Layer) -> None:
 
 
 @given(layer=layers(), seed=st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_pushing_is_the_dense_product_with_the_map(layer: Layer, seed: int) -> None:
     weights, pruned, beta = layer
     n = beta.size
@@ -97,7 +97,7 @@ def test_pushing_is_the_dense_product_with_the_map(layer: Layer, seed: int) -> N
 
 
 @given(layer=layers())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_layer_that_keeps_its_masses_and_neurons_does_not_move(layer: Layer) -> None:
     weights, _, beta = layer
     n = beta.size

@@ -29,7 +29,7 @@ _WEIGHTS = st.dictionaries(
 
 
 @given(_WEIGHTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_hash_survives_a_file_and_another_order(weights: dict[str, torch.Tensor]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
@@ -38,7 +38,7 @@ def test_the_hash_survives_a_file_and_another_order(weights: dict[str, torch.Ten
 
 
 @given(_WEIGHTS, st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_hash_tells_any_change(weights: dict[str, torch.Tensor], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(weights)))
     tensor = weights[name]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from otbr_fast import ot
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     n=st.integers(1, 40),
     m=st.integers(1, 40),
