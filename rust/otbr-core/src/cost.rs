@@ -92,16 +92,7 @@ pub fn cost_matrix<T: Scalar>(
 fn common_unit<T: Scalar>(x: &MatrixView<'_, T>, y: &MatrixView<'_, T>, metric: Metric) -> Result<f64> {
     let largest = x.max_abs().max(y.max_abs());
     let (low, high) = match metric {
-        Metric::Cosine => {
-            let (low, high) = (1e-290, 1e290);
-            let mut rows = [x, y].into_iter().flat_map(|m| m.data().chunks(m.cols())).map(row_max);
-            let extreme = rows.find(|&v| v != 0.0 && !(low..=high).contains(&v));
-            let what = "the largest absolute value of a row";
-            return match extreme {
-                Some(value) => Err(Error::Magnitude { what, value, low, high }),
-                None => Ok(1.0),
-            };
-        }
+        Metric::Cosine => return check_directions(x, y).map(|()| 1.0),
         Metric::Euclidean => (T::MIN_POSITIVE, T::MAX / (2.0 * (x.cols() as f64).sqrt())),
         Metric::SqEuclidean => (T::MIN_POSITIVE.sqrt(), (T::MAX / (4.0 * x.cols() as f64)).sqrt()),
     };
@@ -111,6 +102,18 @@ fn common_unit<T: Scalar>(x: &MatrixView<'_, T>, y: &MatrixView<'_, T>, metric: 
     }
     let exponent = if largest == 0.0 { 0 } else { largest.log2() as i32 };
     Ok(if exponent.abs() <= 30 { 1.0 } else { 2.0_f64.powi(-exponent.clamp(-1000, 1000)) })
+}
+
+/// Refuse rows whose 1 / |x| would overflow or underflow. Zero rows are another matter.
+fn check_directions<T: Scalar>(x: &MatrixView<'_, T>, y: &MatrixView<'_, T>) -> Result<()> {
+    let (low, high) = (1e-290, 1e290);
+    let mut rows = [x, y].into_iter().flat_map(|m| m.data().chunks(m.cols())).map(row_max);
+    match rows.find(|&v| v != 0.0 && !(low..=high).contains(&v)) {
+        Some(value) => {
+            Err(Error::Magnitude { what: "the largest absolute value of a row", value, low, high })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Rows, each times a factor, with their squared norms.

@@ -19,7 +19,8 @@ const ROWS_PER_CHECK: usize = 64;
 /// Row by row, send what is left to the cheapest column that still takes something.
 ///
 /// Each step exhausts a row or a column, and never both before the end since no two partial sums
-/// agree (`masses`); so the n + m − 1 cells form a spanning tree.
+/// agree (`masses`); so the n + m − 1 cells form a spanning tree. The first few columns of a row are
+/// looked for one by one, since most rows need no more; then all are put in order.
 pub(super) fn greedy_basis<T: Scalar>(
     cost: &MatrixView<'_, T>,
     masses: &IntegerMasses,
@@ -47,7 +48,7 @@ pub(super) fn greedy_basis<T: Scalar>(
                 }
                 heap.pop()
             };
-            let Some(Offer { col, .. }) = best else { break };
+            let Offer { col, .. } = best.expect("what is left to send is left to receive");
             let left = &mut demand[col as usize];
             let flow = supply.min(*left);
             supply -= flow;
