@@ -16,7 +16,9 @@ const SCANS: usize = 4;
 /// Rows between two questions whether to stop.
 const ROWS_PER_CHECK: usize = 64;
 
-/// Row by row, send what is left to the cheapest column that still takes something.
+/// First each row sends to its favourite column what that one takes, so that a row and its equal
+/// among the columns find each other; then, row by row, what is left goes to the cheapest columns
+/// that still take something.
 ///
 /// Each step exhausts a row or a column, and never both before the end since no two partial sums
 /// agree (`masses`); so the n + m − 1 cells form a spanning tree. The first few columns of a row are
@@ -26,41 +28,83 @@ pub(super) fn greedy_basis<T: Scalar>(
     masses: &IntegerMasses,
     interrupt: Interrupt<'_>,
 ) -> Result<Vec<BasicCell>> {
-    let column_minima = column_minima(cost);
-    let mut demand = masses.demand.clone();
-    let mut open: Vec<u32> = (0..cost.cols() as u32).collect();
-    let mut cells = Vec::with_capacity(cost.rows() + cost.cols() - 1);
-    for (row, &supply) in masses.supply.iter().enumerate() {
-        if row % ROWS_PER_CHECK == 0 {
-            interrupt.check()?;
+    let mut greedy = Greedy::new(cost, masses);
+    for fill in [Greedy::send_to_favourite, Greedy::send_the_rest] {
+        for row in 0..cost.rows() {
+            if row % ROWS_PER_CHECK == 0 {
+                interrupt.check()?;
+            }
+            fill(&mut greedy, row);
         }
-        let (mut supply, costs) = (supply, cost.row(row));
-        let offer =
-            |&col: &u32| Offer { value: costs[col as usize].to_f64() - column_minima[col as usize], col };
+    }
+    Ok(greedy.cells)
+}
+
+/// What is left to send and to receive, and the cells so far.
+struct Greedy<'a, T> {
+    cost: &'a MatrixView<'a, T>,
+    column_minima: Vec<f64>,
+    supply: Vec<i128>,
+    demand: Vec<i128>,
+    /// Columns that still take something, in order.
+    open: Vec<u32>,
+    cells: Vec<BasicCell>,
+}
+
+impl<'a, T: Scalar> Greedy<'a, T> {
+    fn new(cost: &'a MatrixView<'a, T>, masses: &IntegerMasses) -> Self {
+        Self {
+            cost,
+            column_minima: column_minima(cost),
+            supply: masses.supply.clone(),
+            demand: masses.demand.clone(),
+            open: (0..cost.cols() as u32).collect(),
+            cells: Vec::with_capacity(cost.rows() + cost.cols() - 1),
+        }
+    }
+
+    fn offers(&self, row: usize) -> impl Iterator<Item = Offer> {
+        let costs = self.cost.row(row);
+        let open = self.open.iter().filter(|&&col| self.demand[col as usize] > 0);
+        open.map(|&col| {
+            let value = costs[col as usize].to_f64() - self.column_minima[col as usize];
+            Offer { value, col }
+        })
+    }
+
+    fn send(&mut self, row: usize, col: u32) {
+        let flow = self.supply[row].min(self.demand[col as usize]);
+        self.supply[row] -= flow;
+        self.demand[col as usize] -= flow;
+        self.cells.push(BasicCell { row: row as u32, col, flow });
+    }
+
+    /// To the cheapest of all columns, if it is open.
+    fn send_to_favourite(&mut self, row: usize) {
+        let values = self.cost.row(row).iter().zip(&self.column_minima).map(|(c, m)| c.to_f64() - m);
+        let offers = values.enumerate().map(|(col, value)| Offer { value, col: col as u32 });
+        if let Some(Offer { col, .. }) = offers.max()
+            && self.demand[col as usize] > 0
+        {
+            self.send(row, col);
+        }
+    }
+
+    /// To the cheapest open columns, until nothing is left.
+    fn send_the_rest(&mut self, row: usize) {
         let mut heap = BinaryHeap::new();
         for taken in 0.. {
-            let is_open = |col: &&u32| demand[**col as usize] > 0;
-            let best = if taken < SCANS {
-                open.iter().filter(is_open).map(offer).max()
-            } else {
-                if taken == SCANS {
-                    heap = open.iter().filter(is_open).map(offer).collect();
-                }
-                heap.pop()
-            };
-            let Offer { col, .. } = best.expect("what is left to send is left to receive");
-            let left = &mut demand[col as usize];
-            let flow = supply.min(*left);
-            supply -= flow;
-            *left -= flow;
-            cells.push(BasicCell { row: row as u32, col, flow });
-            if supply == 0 {
+            if self.supply[row] == 0 {
                 break;
             }
+            if taken == SCANS {
+                heap = self.offers(row).collect();
+            }
+            let best = if taken < SCANS { self.offers(row).max() } else { heap.pop() };
+            self.send(row, best.expect("what is left to send is left to receive").col);
         }
-        open.retain(|&col| demand[col as usize] > 0);
+        self.open.retain(|&col| self.demand[col as usize] > 0);
     }
-    Ok(cells)
 }
 
 fn column_minima<T: Scalar>(cost: &MatrixView<'_, T>) -> Vec<f64> {
