@@ -116,10 +116,10 @@ def emd2(
         cost, a_masses, b_masses = _problem(a, column, M, check_marginals)
         result = _exact(cost, a_masses, b_masses, numItermax, numThreads)
         costs.append(result.value)
-        entry = _exact_log(result, a_masses, b_masses, center_dual, (a, b, M))
+        if log or return_matrix:
+            logs.append(_exact_log(result, a_masses, b_masses, center_dual, (a, b, M)))
         if return_matrix:
-            entry["G"] = _as_given(result.dense_plan(), a, b, M)
-        logs.append(entry)
+            logs[-1]["G"] = _as_given(result.dense_plan(), a, b, M)
     value = _as_given(np.array(costs) if several else np.array(costs[0]), a, b, M)
     if not several and not is_tensor(value):
         value = float(value)

@@ -63,13 +63,15 @@ impl<'a, T: Scalar> Greedy<'a, T> {
         }
     }
 
+    fn offer(&self, row: usize, col: u32) -> Offer {
+        let value = self.cost.at(row, col as usize) - self.column_minima[col as usize];
+        Offer { value, col }
+    }
+
+    /// Of the columns that still take something.
     fn offers(&self, row: usize) -> impl Iterator<Item = Offer> {
-        let costs = self.cost.row(row);
         let open = self.open.iter().filter(|&&col| self.demand[col as usize] > 0);
-        open.map(|&col| {
-            let value = costs[col as usize].to_f64() - self.column_minima[col as usize];
-            Offer { value, col }
-        })
+        open.map(move |&col| self.offer(row, col))
     }
 
     fn send(&mut self, row: usize, col: u32) {
@@ -81,9 +83,8 @@ impl<'a, T: Scalar> Greedy<'a, T> {
 
     /// To the cheapest of all columns, if it is open.
     fn send_to_favourite(&mut self, row: usize) {
-        let values = self.cost.row(row).iter().zip(&self.column_minima).map(|(c, m)| c.to_f64() - m);
-        let offers = values.enumerate().map(|(col, value)| Offer { value, col: col as u32 });
-        if let Some(Offer { col, .. }) = offers.max()
+        let all = 0..self.column_minima.len() as u32;
+        if let Some(Offer { col, .. }) = all.map(|col| self.offer(row, col)).max()
             && self.demand[col as usize] > 0
         {
             self.send(row, col);
