@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::problem::{MatrixView, Problem};
 use crate::scalar::Scalar;
+use crate::simd::dispatch;
 use crate::threads::Threads;
 
 /// From one ε to the next when approaching a small one.
@@ -176,13 +177,16 @@ impl<T: Scalar> Run<'_, '_, T> {
         let (n, m) = (self.problem.a.len(), self.problem.b.len());
         // As many chunks as leave the partial sums small beside the matrix, whatever the threads.
         let chunk = n.div_ceil(32).max(16);
-        let (arch, g) = (pulp::Arch::new(), &self.g);
+        let g = &self.g;
         let parts = self.threads.map_rows(n, m, chunk, |range| {
             let mut sums = vec![0.0; m];
             let mut weights = vec![0.0; m];
             let rows = range.map(|i| {
                 let (costs, mass) = (self.problem.cost.row(i), self.problem.a[i]);
-                arch.dispatch(|| one_row(costs, mass, g, epsilon, &mut weights, &mut sums))
+                dispatch(
+                    #[inline(always)]
+                    || one_row(costs, mass, g, epsilon, &mut weights, &mut sums),
+                )
             });
             (rows.collect::<Vec<f64>>(), sums)
         });
@@ -218,13 +222,15 @@ impl<T: Scalar> Run<'_, '_, T> {
     fn finish(self, epsilon: f64, errors: Vec<f64>, converged: bool) -> EntropicSolution {
         let Self { problem, threads, f, g, n_iter, .. } = self;
         let (n, m) = (problem.a.len(), problem.b.len());
-        let arch = pulp::Arch::new();
         let parts = threads.map_rows(n, m, n.div_ceil(32).max(16), |range| {
             let (mut row, mut columns, mut value) = (vec![0.0_f64; m], vec![0.0; m], 0.0);
             let rows: Vec<f64> = range
                 .map(|i| {
                     let costs = problem.cost.row(i);
-                    arch.dispatch(|| plan_row(costs, f[i], &g, epsilon, &mut row));
+                    dispatch(
+                        #[inline(always)]
+                        || plan_row(costs, f[i], &g, epsilon, &mut row),
+                    );
                     value += row.iter().zip(costs).map(|(p, c)| p * c.to_f64()).sum::<f64>();
                     columns.iter_mut().zip(&row).for_each(|(c, p)| *c += p);
                     row.iter().sum()
@@ -332,12 +338,15 @@ pub fn dense_plan<T: Scalar>(
             return Err(Error::Shape { name, unit: "potentials", found, expected });
         }
     }
-    let (arch, m) = (pulp::Arch::new(), cost.cols());
+    let m = cost.cols();
     let mut out = vec![T::ZERO; cost.rows() * m];
     threads.fill_rows(&mut out, m, 64, |first, rows| {
         for (offset, row) in rows.chunks_exact_mut(m).enumerate() {
             let i = first + offset;
-            arch.dispatch(|| plan_row(cost.row(i), f[i], g, reg, row));
+            dispatch(
+                #[inline(always)]
+                || plan_row(cost.row(i), f[i], g, reg, row),
+            );
         }
     });
     Ok(out)
