@@ -74,6 +74,7 @@ def solve_exact(
     b: NDArray[np.float64],
     max_iter: int,
     n_threads: int | None,
+    search: Literal["core", "whole"] | None = None,
 ) -> ExactSolution: ...
 def solve_entropic(
     M: NDArray[Any],

@@ -85,6 +85,26 @@ impl Threads {
         }
     }
 
+    /// Apply `f` to the rows of `items`, `per_row` items a row, `chunk` rows at a time, each of which
+    /// stands for `cols` entries of a matrix: `f(first row, rows' items)`; results in order.
+    pub(crate) fn map_rows_mut<I: Send, R: Send>(
+        &self,
+        items: &mut [I],
+        per_row: usize,
+        chunk: usize,
+        cols: usize,
+        f: impl Fn(usize, &mut [I]) -> R + Sync,
+    ) -> Vec<R> {
+        let entries = items.len() / per_row * cols;
+        match &self.pool {
+            Some(pool) if entries >= WORTH_SHARING => pool.install(|| {
+                let parts = items.par_chunks_mut(chunk * per_row).enumerate();
+                parts.map(|(c, part)| f(c * chunk, part)).collect()
+            }),
+            _ => items.chunks_mut(chunk * per_row).enumerate().map(|(c, part)| f(c * chunk, part)).collect(),
+        }
+    }
+
     /// Fill a row-major matrix, `chunk` rows at a time: `f(first row, rows' entries)`.
     pub(crate) fn fill_rows<T: Send>(
         &self,

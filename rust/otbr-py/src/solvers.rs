@@ -3,7 +3,7 @@
 use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1};
 use otbr_core::cost::Metric;
 use otbr_core::entropic::{SinkhornOptions, dense_plan, sinkhorn};
-use otbr_core::exact::{Status, solve};
+use otbr_core::exact::{ExactOptions, Search, Status, solve};
 use otbr_core::{Problem, Scalar, Threads};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -78,7 +78,7 @@ pub struct ExactSolution {
 
 /// Exact optimal transport.
 #[pyfunction]
-#[pyo3(signature = (M, a, b, max_iter, n_threads))]
+#[pyo3(signature = (M, a, b, max_iter, n_threads, search=None))]
 #[allow(non_snake_case)] // M is the field's name.
 pub fn solve_exact(
     py: Python<'_>,
@@ -87,12 +87,22 @@ pub fn solve_exact(
     b: PyReadonlyArray1<'_, f64>,
     max_iter: u64,
     n_threads: Option<usize>,
+    search: Option<&str>,
 ) -> PyResult<ExactSolution> {
     let (a, b) = (vector("a", &a)?, vector("b", &b)?);
+    let search = match search {
+        None => Search::Auto,
+        Some("core") => Search::Core,
+        Some("whole") => Search::Whole,
+        Some(other) => {
+            return Err(PyValueError::new_err(format!("search is {other:?}; choose \"core\" or \"whole\"")));
+        }
+    };
+    let options = ExactOptions { max_iter, search };
     let threads = Threads::new(n_threads).map_err(to_py)?;
     match &M {
-        Matrix::F32(cost) => exact(py, Entries::new("M", cost)?, a, b, max_iter, &threads),
-        Matrix::F64(cost) => exact(py, Entries::new("M", cost)?, a, b, max_iter, &threads),
+        Matrix::F32(cost) => exact(py, Entries::new("M", cost)?, a, b, options, &threads),
+        Matrix::F64(cost) => exact(py, Entries::new("M", cost)?, a, b, options, &threads),
     }
 }
 
@@ -101,12 +111,12 @@ fn exact<T: Scalar>(
     cost: Entries<'_, T>,
     a: &[f64],
     b: &[f64],
-    max_iter: u64,
+    options: ExactOptions,
     threads: &Threads,
 ) -> PyResult<ExactSolution> {
     let solution = run(py, |interrupt| {
         let problem = Problem::new(cost.view("M", threads)?, a, b)?;
-        solve(&problem, max_iter, threads, interrupt)
+        solve(&problem, options, threads, interrupt)
     })?;
     Ok(ExactSolution {
         rows: to_numpy(py, solution.plan.rows),

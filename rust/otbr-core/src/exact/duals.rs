@@ -1,0 +1,252 @@
+//! Potentials to begin with: Sinkhorn's algorithm, first on some rows, then on the core.
+//!
+//! Nothing here decides anything: `f32` does, and a few iterations.
+
+use super::bounds::BLOCK;
+use super::core::Core;
+use crate::geometry::Geometry;
+use crate::problem::Transport;
+use crate::scalar::Scalar;
+use crate::simd::dispatch;
+
+/// Entries handled together.
+const LANES: usize = 16;
+
+/// One row in so many is drawn, within limits.
+const ROWS_PER_SAMPLE: usize = 8;
+const SAMPLES: (usize, usize) = (128, 512);
+
+/// Iterations on the sample, at this part of the spread of costs in a row.
+const ITERATIONS: usize = 4;
+const EPSILON: f64 = 0.3;
+
+/// On the core: ε, what it is multiplied by from stage to stage, stages, iterations of each.
+const CORE_EPSILON: f64 = 0.1;
+const CORE_STEP: f64 = 0.5;
+const CORE_STAGES: usize = 6;
+const CORE_ITERATIONS: usize = 8;
+
+/// A mass below this part of the mean counts as this.
+const LEAST_MASS: f64 = 1e-3;
+
+/// What a few rows tell of all.
+pub(super) struct Sampled {
+    /// Potentials of the columns.
+    pub v: Vec<f64>,
+    /// By how much the least of `BLOCK` costs exceeds the least of a row, on average.
+    pub spread: f64,
+    /// Of each column a reduced cost that few of its cells are below.
+    pub column_limits: Vec<f64>,
+}
+
+/// A few rows, and the masses they stand for.
+struct Sample {
+    masses: Vec<f32>,
+    /// Costs less the row's first, in units of the largest cost, row by row.
+    costs: Vec<f32>,
+}
+
+/// Sinkhorn's algorithm on rows drawn in proportion to their mass.
+pub(super) fn sampled_sinkhorn<G: Geometry>(problem: &Transport<G>) -> Sampled {
+    let m = problem.b.len();
+    let unit = if problem.cost.max_abs() > 0.0 { problem.cost.max_abs() } else { 1.0 };
+    let (sample, spread) = draw(problem, unit);
+    let logs: Vec<f32> = shares(&problem.b, problem.total).iter().map(|b| b.log2()).collect();
+    let per_unit = (std::f64::consts::LOG2_E / (EPSILON * spread.max(f64::MIN_POSITIVE))) as f32;
+    let (mut g, mut weights, mut sums) = (vec![0.0_f32; m], vec![0.0_f32; m], vec![0.0_f32; m]);
+    for _ in 0..ITERATIONS {
+        sums.fill(0.0);
+        for (costs, mass) in sample.costs.chunks_exact(m).zip(&sample.masses) {
+            dispatch(
+                #[inline(always)]
+                || add_row(costs, *mass, &g, per_unit, &mut weights, &mut sums),
+            );
+        }
+        for ((g, s), l) in g.iter_mut().zip(&sums).zip(&logs) {
+            if *s > f32::MIN_POSITIVE {
+                *g += (l - s.log2()) / per_unit;
+            }
+        }
+    }
+    let in_units = |values: &[f32]| values.iter().map(|&x| f64::from(x) * unit).collect();
+    Sampled { v: in_units(&g), spread: spread * unit, column_limits: in_units(&column_limits(&sample, &g)) }
+}
+
+/// Rows at equal distances along the sum of masses.
+fn draw<G: Geometry>(problem: &Transport<G>, unit: f64) -> (Sample, f64) {
+    let (n, m) = (problem.a.len(), problem.b.len());
+    let count = (n / ROWS_PER_SAMPLE).clamp(SAMPLES.0.min(n), SAMPLES.1);
+    let step = problem.total / count as f64;
+    let (mut sample, mut spread) = (Sample { masses: Vec::new(), costs: Vec::with_capacity(count * m) }, 0.0);
+    let (mut sum, mut taken, mut buffer, inverse) = (0.0, 0.0, Vec::new(), 1.0 / unit);
+    for (i, &mass) in problem.a.iter().enumerate() {
+        sum += mass;
+        let hits = ((sum / step + 0.5).floor() - taken).max(0.0);
+        if hits == 0.0 {
+            continue;
+        }
+        taken += hits;
+        let costs = problem.cost.stretch(i, 0..m, &mut buffer);
+        let start = sample.costs.len();
+        sample.costs.resize(start + m, 0.0);
+        let row = &mut sample.costs[start..];
+        spread += hits
+            * dispatch(
+                #[inline(always)]
+                || {
+                    let first = costs[0].to_f64();
+                    for (r, c) in row.iter_mut().zip(costs) {
+                        *r = ((c.to_f64() - first) * inverse) as f32;
+                    }
+                    spread_of(row)
+                },
+            );
+        sample.masses.push((hits / count as f64) as f32);
+    }
+    (sample, spread / taken.max(1.0))
+}
+
+/// Mean of the least of each block, less the least of all.
+#[inline(always)]
+fn spread_of(row: &[f32]) -> f64 {
+    let (mut least_of_all, mut sum, mut count) = (f32::INFINITY, 0.0, 0.0);
+    for block in row.chunks(BLOCK) {
+        let least = least(block);
+        least_of_all = least_of_all.min(least);
+        sum += f64::from(least);
+        count += 1.0;
+    }
+    sum / count - f64::from(least_of_all)
+}
+
+/// Add to the column sums what a row sends under potentials g of the columns.
+#[inline(always)]
+fn add_row(costs: &[f32], mass: f32, g: &[f32], per_unit: f32, weights: &mut [f32], sums: &mut [f32]) {
+    for ((w, c), g) in weights.iter_mut().zip(costs).zip(g) {
+        *w = c - g;
+    }
+    let least = least(weights);
+    for w in weights.iter_mut() {
+        *w = exp2((least - *w) * per_unit);
+    }
+    let scale = mass / sum_of(weights);
+    for (s, w) in sums.iter_mut().zip(weights) {
+        *s += *w * scale;
+    }
+}
+
+/// Of each column the second least reduced cost in the sample.
+fn column_limits(sample: &Sample, g: &[f32]) -> Vec<f32> {
+    let m = g.len();
+    let (mut first, mut second) = (vec![f32::INFINITY; m], vec![f32::INFINITY; m]);
+    let mut reduced = vec![0.0_f32; m];
+    for costs in sample.costs.chunks_exact(m) {
+        dispatch(
+            #[inline(always)]
+            || {
+                for ((r, c), g) in reduced.iter_mut().zip(costs).zip(g) {
+                    *r = c - g;
+                }
+                let least = least(&reduced);
+                for ((f, s), r) in first.iter_mut().zip(&mut second).zip(&reduced) {
+                    let r = r - least;
+                    let larger = if r > *f { r } else { *f };
+                    *f = if r < *f { r } else { *f };
+                    *s = if larger < *s { larger } else { *s };
+                }
+            },
+        );
+    }
+    second
+}
+
+/// Masses as parts of the total, none much below the mean.
+fn shares(masses: &[f64], total: f64) -> Vec<f32> {
+    let least = LEAST_MASS / masses.len() as f64;
+    masses.iter().map(|mass| (mass / total).max(least) as f32).collect()
+}
+
+/// Sinkhorn's algorithm on the core, by scaling a kernel that is made anew for each ε.
+pub(super) fn core_sinkhorn<G: Geometry>(
+    problem: &Transport<G>,
+    core: &Core<G::Cost>,
+    v: &mut [f64],
+    spread: f64,
+) {
+    let (n, m) = (problem.a.len(), v.len());
+    let (a, b) = (shares(&problem.a, problem.total), shares(&problem.b, problem.total));
+    let mut kernel = vec![0.0_f32; core.cols.len()];
+    let (mut y, mut sums) = (vec![1.0_f32; m], vec![0.0_f32; m]);
+    let mut epsilon = CORE_EPSILON * spread;
+    for _ in 0..CORE_STAGES {
+        let per_unit = std::f64::consts::LOG2_E / epsilon.max(f64::MIN_POSITIVE);
+        epsilon *= CORE_STEP;
+        for i in 0..n {
+            let least = core.least_difference(i, v);
+            for (k, (j, cost)) in kernel[core.row(i)].iter_mut().zip(core.row_cells(i)) {
+                *k = exp2(((least + v[j] - cost) * per_unit) as f32);
+            }
+        }
+        y.fill(1.0);
+        for _ in 0..CORE_ITERATIONS {
+            sums.fill(0.0);
+            for (i, mass) in a.iter().enumerate() {
+                let cells = core.row(i);
+                let (kernel, cols) = (&kernel[cells.clone()], &core.cols[cells]);
+                let total: f32 = kernel.iter().zip(cols).map(|(k, &j)| k * y[j as usize]).sum();
+                let x = mass / total;
+                for (k, &j) in kernel.iter().zip(cols) {
+                    sums[j as usize] += k * x;
+                }
+            }
+            for ((y, s), b) in y.iter_mut().zip(&sums).zip(&b) {
+                if *s > f32::MIN_POSITIVE {
+                    *y = b / s;
+                }
+            }
+        }
+        for (v, y) in v.iter_mut().zip(&y) {
+            *v += f64::from(y.log2()) / per_unit;
+        }
+    }
+}
+
+/// 2ˣ for x ≤ 0, to about 1e-4; at least 2⁻⁶⁰.
+#[inline(always)]
+fn exp2(x: f32) -> f32 {
+    /// Adding it leaves the nearest integer in the low bits.
+    const MAGIC: f32 = 12_582_912.0; // 1.5 · 2²³
+    let x = if x > -60.0 { x } else { -60.0 };
+    let shifted = x + MAGIC;
+    let r = x - (shifted - MAGIC);
+    // ln(2)ᵏ / k!
+    let series = 1.0 + r * (std::f32::consts::LN_2 + r * (0.240_226_5 + r * (0.055_504_1 + r * 0.009_618_1)));
+    series * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
+}
+
+#[inline(always)]
+fn least(values: &[f32]) -> f32 {
+    let lanes = lanes(values, f32::INFINITY, |a, b| if b < a { b } else { a });
+    lanes.into_iter().fold(f32::INFINITY, f32::min)
+}
+
+#[inline(always)]
+fn sum_of(values: &[f32]) -> f32 {
+    lanes(values, 0.0, |a, b| a + b).into_iter().sum()
+}
+
+/// Reduction in a fixed order that vectorises.
+#[inline(always)]
+fn lanes(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    let mut lanes = [start; LANES];
+    let (head, tail) = values.as_chunks::<LANES>();
+    for chunk in head {
+        for k in 0..LANES {
+            lanes[k] = f(lanes[k], chunk[k]);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(tail) {
+        *lane = f(*lane, x);
+    }
+    lanes
+}
