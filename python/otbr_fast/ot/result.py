@@ -14,7 +14,7 @@ from otbr_fast.ot.arrays import as_tensor
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-Status = Literal["optimal", "converged", "iteration_limit", "not_proven"]
+Status = Literal["optimal", "converged", "iteration_limit", "time_limit", "not_proven"]
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class OTResult:
     potentials : (array, array)
         Dual potentials u of the rows and v of the columns, shapes (n,) and (m,); -inf where an
         entropic problem has no mass.
-    status : {"optimal", "converged", "iteration_limit", "not_proven"}
+    status : {"optimal", "converged", "iteration_limit", "time_limit", "not_proven"}
         "optimal": proven to a relative 1e-9. "converged": entropic, stopThr reached.
-        "iteration_limit": neither; the certificate says how much may be missing.
+        "iteration_limit", "time_limit": neither; the certificate says how much may be missing.
         "not_proven": exact, and the certificate proves less than it should.
     n_iter : int
         Pivots, or passes over the matrix.
@@ -96,6 +96,8 @@ class OTResult:
     errors: NDArray[np.float64] | None
     _plan: Entries | NDArray[Any] = field(repr=False)
     _tensors: bool = field(repr=False)
+    # Exact: rows and columns of the cells the simplex ran on, for a warm start.
+    _core: tuple[NDArray[np.uint32], NDArray[np.uint32]] | None = field(default=None, repr=False)
 
     @cached_property
     def plan(self) -> csr_array:

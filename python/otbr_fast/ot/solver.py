@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from otbr_fast import _core
 from otbr_fast.ot.arrays import (
@@ -31,12 +32,15 @@ def solve(
     *,
     numItermax: int | None = None,
     stopThr: float = 1e-9,
-    warmstart: tuple[Any, Any] | None = None,
+    time_limit: float | None = None,
+    metric: bool = False,
+    warmstart: OTResult | tuple[Any, Any] | None = None,
     n_threads: int | None = None,
 ) -> OTResult:
     """Solve min <P, M> [+ reg sum P (log P - 1)] over P >= 0 with P 1 = a, P^T 1 = b.
 
-    Exact problems go to a network simplex on integer masses; every result carries a proof.
+    Exact problems go to a network simplex on integer masses, on a sparse core where M is large;
+    every result carries a proof.
     Entropic ones go to a log-domain Sinkhorn iteration with epsilon-scaling.
 
     Parameters
@@ -52,8 +56,16 @@ def solve(
         Most pivots (exact, no limit by default) or passes over M (entropic, 10,000).
     stopThr : float
         Entropic: L2 error of the column marginals, relative to the mass, at which to stop.
-    warmstart : (array-like, array-like), optional
-        Entropic: potentials (u, v) from an earlier result.
+    time_limit : float, optional
+        Exact: seconds after which to return the best plan so far, with the gap that is left. What
+        comes before the first pivot is not cut short.
+    metric : bool
+        Exact: promise that M holds the distances of a metric (Euclidean ones, say; squares are
+        none), so that masses at the same point stay there and equal rows are one. Much quicker
+        where many points are shared. A promise not kept costs time, never the optimum.
+    warmstart : OTResult or (array-like, array-like), optional
+        An earlier result of a problem like this one, of the same shape, with other costs or other
+        masses, or its potentials (u, v). A hint: the result is as good without.
     n_threads : int, optional
         All cores by default. The result does not depend on it.
 
@@ -74,20 +86,44 @@ def solve(
     b = masses(b, "b", cost.shape[1])
     n_threads = count(n_threads, "n_threads", None)
     if reg is not None:
+        if time_limit is not None or metric:
+            raise ValueError("time_limit and metric are for exact problems; leave them or reg out")
         limit = count(numItermax, "numItermax", _DEFAULT_PASSES)
         threshold = stopThr * a.sum()
-        return _entropic(cost, a, b, reg, limit, threshold, warmstart, n_threads, sources)
-    if warmstart is not None:
-        raise ValueError("warmstart is for entropic problems; give reg too, or leave it out")
-    limit = count(numItermax, "numItermax", _NO_LIMIT)
-    return _exact(cost, a, b, limit, n_threads, sources)
+        start = warmstart.potentials if isinstance(warmstart, OTResult) else warmstart
+        return _entropic(cost, a, b, reg, limit, threshold, start, n_threads, sources)
+    solution = _core.solve_exact(
+        cost,
+        a,
+        b,
+        count(numItermax, "numItermax", _NO_LIMIT),
+        n_threads,
+        time_limit=time_limit,
+        metric=metric,
+        start=_start(warmstart),
+    )
+    return exact_result(solution, (cost.shape[0], cost.shape[1]), sources)
 
 
-def _exact(
-    cost: Matrix, a: Vector, b: Vector, limit: int, n_threads: int | None, sources: tuple[Any, ...]
+def _start(
+    warmstart: OTResult | tuple[Any, Any] | None,
+) -> tuple[Vector, NDArray[np.uint32], NDArray[np.uint32]] | None:
+    """Potentials of the columns, and a core where one is known."""
+    if warmstart is None:
+        return None
+    nothing = np.empty(0, dtype=np.uint32)
+    known = warmstart._core if isinstance(warmstart, OTResult) else None
+    core_rows, core_cols = known or (nothing, nothing)
+    # Potentials of the rows follow from those of the columns.
+    given = warmstart.potentials if isinstance(warmstart, OTResult) else warmstart
+    v = np.ascontiguousarray(to_numpy(given[1], "warmstart"), dtype=np.float64)
+    return v, core_rows, core_cols
+
+
+def exact_result(
+    solution: _core.ExactSolution, shape: tuple[int, int], sources: tuple[Any, ...]
 ) -> OTResult:
-    solution = _core.solve_exact(cost, a, b, limit, n_threads)
-    shape = (cost.shape[0], cost.shape[1])
+    """Give an exact solution the form of a result, of the kind of the sources."""
     return OTResult(
         value=solution.value,
         potentials=(like(solution.u, sources), like(solution.v, sources)),
@@ -100,6 +136,7 @@ def _exact(
         errors=None,
         _plan=Entries(solution.rows, solution.cols, solution.masses, shape),
         _tensors=any(is_tensor(x) for x in sources),
+        _core=(solution.core_rows, solution.core_cols),
     )
 
 

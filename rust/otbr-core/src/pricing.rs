@@ -81,6 +81,28 @@ pub(crate) struct Halves<'a> {
     pub lo: &'a [f64],
 }
 
+/// Potentials of rows and columns as double-double numbers.
+pub(crate) struct Duals {
+    pub u_hi: Vec<f64>,
+    pub u_lo: Vec<f64>,
+    pub v_hi: Vec<f64>,
+    pub v_lo: Vec<f64>,
+}
+
+impl Duals {
+    /// For costs of at most `cost_scale`.
+    pub fn potentials(&self, cost_scale: f64) -> Potentials<'_> {
+        let (u, v) = (Halves { hi: &self.u_hi, lo: &self.u_lo }, Halves { hi: &self.v_hi, lo: &self.v_lo });
+        Potentials::new(u, v, cost_scale)
+    }
+
+    /// Potentials of the rows and of the columns, rounded.
+    pub fn to_f64(&self) -> (Vec<f64>, Vec<f64>) {
+        let rounded = |hi: &[f64], lo: &[f64]| hi.iter().zip(lo).map(|(hi, lo)| hi + lo).collect();
+        (rounded(&self.u_hi, &self.u_lo), rounded(&self.v_hi, &self.v_lo))
+    }
+}
+
 impl Halves<'_> {
     fn at(&self, k: usize) -> Dd {
         Dd { hi: self.hi[k], lo: self.lo[k] }
@@ -102,12 +124,6 @@ impl<'a> Potentials<'a> {
     /// Potential of a row, rounded.
     pub fn u_at(&self, row: usize) -> f64 {
         self.u.hi[row]
-    }
-
-    /// Potentials of the rows and of the columns, rounded.
-    pub fn to_f64(self) -> (Vec<f64>, Vec<f64>) {
-        let rounded = |x: Halves<'_>| x.hi.iter().zip(x.lo).map(|(hi, lo)| hi + lo).collect();
-        (rounded(self.u), rounded(self.v))
     }
 
     /// Magnitude of costs and potentials.

@@ -146,9 +146,15 @@ impl<G: Geometry> Transport<G> {
         if (total - total_b).abs() > MASS_TOLERANCE * total.max(total_b) {
             return Err(Error::MassMismatch { a: total, b: total_b, tolerance: MASS_TOLERANCE });
         }
-        let scale = total / total_b;
-        let b = b.iter().map(|&x| x * scale).collect();
-        Ok(Self { cost, a: a.to_vec(), b, total })
+        Ok(Self::balanced(cost, a.to_vec(), b.to_vec()))
+    }
+
+    /// From masses that are none below 0 and not all 0; b is scaled to the sum of a.
+    pub(crate) fn balanced(cost: G, a: Vec<f64>, b: Vec<f64>) -> Self {
+        let total = sum(&a);
+        let scale = total / sum(&b);
+        let b = b.into_iter().map(|x| x * scale).collect();
+        Self { cost, a, b, total }
     }
 }
 
@@ -168,10 +174,14 @@ fn check_masses(name: &'static str, masses: &[f64], expected: usize) -> Result<f
     if let Some(index) = masses.iter().position(|x| !x.is_finite() || *x < 0.0) {
         return Err(Error::InvalidMass { name, index, value: masses[index] });
     }
-    // Summed in twice the precision: of 65,536 masses plain rounding would show in the plan.
-    let total = masses.iter().fold(Dd::ZERO, |sum, &x| sum + Dd::from(x)).to_f64();
+    let total = sum(masses);
     if total == 0.0 {
         return Err(Error::NoMass { name });
     }
     Ok(total)
+}
+
+/// In twice the precision: of 65,536 masses plain rounding would show in the plan.
+fn sum(masses: &[f64]) -> f64 {
+    masses.iter().fold(Dd::ZERO, |sum, &x| sum + Dd::from(x)).to_f64()
 }

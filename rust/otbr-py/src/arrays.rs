@@ -48,7 +48,7 @@ impl<'a, T: Scalar> Entries<'a, T> {
 }
 
 /// The entries of a vector.
-pub fn vector<'a>(name: &str, array: &'a PyReadonlyArray1<'_, f64>) -> PyResult<&'a [f64]> {
+pub fn vector<'a, T: Element>(name: &str, array: &'a PyReadonlyArray1<'_, T>) -> PyResult<&'a [T]> {
     let contiguous = |_| PyValueError::new_err(format!("{name} must be contiguous"));
     array.as_slice().map_err(contiguous)
 }

@@ -45,6 +45,25 @@ impl<T: Scalar> Core<T> {
         self.start[i]..self.start[i + 1]
     }
 
+    /// By how much a row's reduced costs exceed their least, on average.
+    pub fn spread(&self, v: &[f64]) -> f64 {
+        let row_spread = |i| {
+            let sum: f64 = self.row_cells(i).map(|(j, cost)| cost - v[j]).sum();
+            sum / self.row(i).len() as f64 - self.least_difference(i, v)
+        };
+        (0..self.count()).map(row_spread).sum::<f64>() / self.count() as f64
+    }
+
+    /// Whether every row has a cell.
+    pub fn covers_rows(&self) -> bool {
+        self.start.windows(2).all(|w| w[0] < w[1])
+    }
+
+    /// All cells.
+    pub fn cells(&self) -> Vec<(u32, u32)> {
+        (0..self.count()).flat_map(|i| self.row(i).map(move |e| (i as u32, self.cols[e]))).collect()
+    }
+
     /// Columns and costs of one row.
     pub fn row_cells(&self, i: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
         let range = self.row(i);

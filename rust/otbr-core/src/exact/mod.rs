@@ -8,30 +8,28 @@ mod augment;
 mod bounds;
 mod core;
 mod duals;
+mod engine;
 mod look;
 mod masses;
 mod prepare;
+mod reduce;
 mod shortlist;
 mod simplex;
 mod spanning;
 mod start;
 mod tree;
 
+use std::time::Duration;
+
 use crate::certificate::{Certificate, certify};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
 use crate::plan::SparsePlan;
-use crate::pricing::Whole;
+use crate::pricing::Duals;
 use crate::problem::Transport;
 use crate::threads::Threads;
-use bounds::Bounds;
-use look::look;
-use masses::IntegerMasses;
-use prepare::prepare;
-use simplex::Pivots;
-use start::greedy_basis;
-use tree::Tree;
+use engine::{Limit, Limits};
 
 /// How a solver ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +38,8 @@ pub enum Status {
     Optimal,
     /// The pivots ran out; the gap says how much may be lost.
     IterationLimit,
+    /// The time ran out; the gap says how much may be lost.
+    TimeLimit,
     /// The solver ended, but the certificate proves less than it should: a defect of the solver, or
     /// costs beyond the precision of its arithmetic.
     NotProven,
@@ -60,13 +60,10 @@ pub struct ExactSolution {
     pub status: Status,
     /// Pivots made.
     pub n_iter: u64,
+    /// The cells the simplex ran on, in order; empty if it ran on all. With `v` a start for problems
+    /// like this one.
+    pub core: Vec<(u32, u32)>,
 }
-
-/// Matrices of fewer entries are searched whole.
-const WORTH_A_CORE: usize = 1 << 16;
-
-/// Cells of a row that one look at all costs adds to the core.
-const ADDED_PER_ROW: usize = 8;
 
 /// Where the simplex looks for cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,69 +77,103 @@ pub enum Search {
     Whole,
 }
 
-/// How to solve.
+/// What is known from a problem of the same shape: a hint, the result is optimal without it.
 #[derive(Debug, Clone, Copy)]
-pub struct ExactOptions {
-    /// Pivots, at most.
-    pub max_iter: u64,
-    /// Where the simplex looks for cells; the result is optimal either way.
-    pub search: Search,
+pub struct Start<'a> {
+    /// Potentials of the columns.
+    pub v: &'a [f64],
+    /// The core, where known, in any order.
+    pub core: &'a [(u32, u32)],
 }
 
-impl Default for ExactOptions {
+/// How to solve.
+#[derive(Debug, Clone, Copy)]
+pub struct ExactOptions<'a> {
+    /// Pivots, at most.
+    pub max_iter: u64,
+    /// Time, at most. It is looked at between pivots: what comes before the first is not cut short.
+    pub time_limit: Option<Duration>,
+    /// Where the simplex looks for cells; the result is optimal either way.
+    pub search: Search,
+    /// Costs are a metric's: not negative, 0 only between points that are the same, and the
+    /// triangle inequality holds. Where they are not, time is lost, and nothing else.
+    pub metric: bool,
+    /// What to start from.
+    pub start: Option<Start<'a>>,
+}
+
+impl Default for ExactOptions<'_> {
     fn default() -> Self {
-        Self { max_iter: u64::MAX, search: Search::Auto }
+        Self { max_iter: u64::MAX, time_limit: None, search: Search::Auto, metric: false, start: None }
     }
 }
 
 /// Solve a problem exactly.
 ///
 /// # Errors
-/// `Error::Interrupted` when `interrupt` says so.
+/// A start of the wrong shape, or `Error::Interrupted` when `interrupt` says so.
 pub fn solve<G: Geometry>(
     problem: &Transport<G>,
-    options: ExactOptions,
+    options: ExactOptions<'_>,
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<ExactSolution> {
-    let (cost, masses) = (&problem.cost, IntegerMasses::new(problem));
-    let mut pivots = Pivots { done: 0, max: options.max_iter };
-    let (mut tree, mut core, mut bounds);
-    let on_core = match options.search {
-        Search::Auto => cost.rows() * cost.cols() >= WORTH_A_CORE,
-        Search::Core => true,
-        Search::Whole => false,
-    };
-    if !on_core {
-        tree = Tree::new(cost, &greedy_basis(cost, &masses, interrupt)?);
-        (core, bounds) = (None, Bounds::unknown(cost.rows(), cost.cols()));
-    } else {
-        let prepared = prepare(problem, &masses, threads, interrupt)?;
-        (tree, core, bounds) = (prepared.tree, Some(prepared.core), prepared.bounds);
+    if let Some(start) = options.start {
+        check_start(problem, start)?;
     }
-    let mut negative = usize::MAX;
-    let (look, complete) = loop {
-        let complete = match &core {
-            Some(core) => simplex::optimize(core, cost, &mut tree, &mut pivots, interrupt)?,
-            None => simplex::optimize(&Whole::new(cost), cost, &mut tree, &mut pivots, interrupt)?,
-        };
-        let look = look(cost, tree.potentials(cost.max_abs()), &mut bounds, ADDED_PER_ROW, threads);
-        if !complete || look.negative.is_empty() || core.is_none() {
-            break (look, complete);
+    let mut limits = Limits::new(options.max_iter, options.time_limit);
+    if options.metric
+        && let Some(optimum) = reduce::solve(problem, options, &mut limits, threads, interrupt)?
+    {
+        let solution = finish(problem, optimum, limits.done);
+        if solution.status != Status::NotProven {
+            return Ok(solution);
         }
-        let progress = look.negative.len() <= negative / 2;
-        negative = look.negative.len();
-        core = core.filter(|_| progress).map(|core| core.with(&look.negative));
-    };
-    let entries = tree.cells().map(|c| (c.row, c.col, masses.to_mass(c.flow))).collect();
+    }
+    let optimum = engine::solve(problem, options, &mut limits, threads, interrupt)?;
+    Ok(finish(problem, optimum, limits.done))
+}
+
+/// What a solver found.
+struct Optimum {
+    /// Cells and their masses.
+    entries: Vec<(u32, u32, f64)>,
+    duals: Duals,
+    /// Least reduced cost of all cells.
+    least: f64,
+    /// What cut it short.
+    limit: Option<Limit>,
+    core: Vec<(u32, u32)>,
+}
+
+fn finish<G: Geometry>(problem: &Transport<G>, optimum: Optimum, n_iter: u64) -> ExactSolution {
+    let Optimum { entries, duals, least, limit, core } = optimum;
+    let cost = &problem.cost;
     let plan = SparsePlan::from_entries((cost.rows(), cost.cols()), entries);
-    let potentials = tree.potentials(cost.max_abs());
-    let certificate = certify(problem, &plan, potentials, look.least);
-    let status = match (complete, certificate.proves_optimal()) {
-        (false, _) => Status::IterationLimit,
-        (true, true) => Status::Optimal,
-        (true, false) => Status::NotProven,
+    let certificate = certify(problem, &plan, duals.potentials(cost.max_abs()), least);
+    let status = match limit {
+        Some(Limit::Iterations) => Status::IterationLimit,
+        Some(Limit::Time) => Status::TimeLimit,
+        None if certificate.proves_optimal() => Status::Optimal,
+        None => Status::NotProven,
     };
-    let (u, v) = potentials.to_f64();
-    Ok(ExactSolution { plan, u, v, certificate, status, n_iter: pivots.done })
+    let (u, v) = duals.to_f64();
+    ExactSolution { plan, u, v, certificate, status, n_iter, core }
+}
+
+fn check_start<G: Geometry>(problem: &Transport<G>, start: Start<'_>) -> Result<()> {
+    let (n, m) = (problem.cost.rows(), problem.cost.cols());
+    let name = "warmstart";
+    if start.v.len() != m {
+        let unit = "column potentials";
+        return Err(Error::Shape { name, unit, found: start.v.len(), expected: m });
+    }
+    if let Some(&value) = start.v.iter().find(|x| !x.is_finite()) {
+        return Err(Error::Parameter { name, value, expected: "finite potentials" });
+    }
+    if let Some(&(i, j)) = start.core.iter().find(|&&(i, j)| i as usize >= n || j as usize >= m) {
+        let (unit, found, expected) = ("rows or columns", i.max(j) as usize + 1, n.max(m));
+        return Err(Error::Shape { name, unit, found, expected });
+    }
+    Ok(())
 }

@@ -10,10 +10,13 @@ use crate::simd::dispatch;
 use crate::threads::Threads;
 
 /// Cells of each row with the least reduced costs.
-const PER_ROW: usize = 16;
+const PER_ROW: usize = 20;
 
 /// Cells of each column with the least reduced costs.
 const PER_COLUMN: usize = 8;
+
+/// Entries of a row that are compared: more than that are equal, mostly.
+const MAX_NEAR: usize = 512;
 
 /// Entries handled together.
 const LANES: usize = 16;
@@ -102,13 +105,14 @@ struct RowScan {
     /// Least entry of each block.
     minima: Vec<f32>,
     order: Vec<f32>,
+    near: Vec<(f32, u32)>,
 }
 
 impl RowScan {
     fn new(m: usize, unit: f64) -> Self {
         let blocks = m.div_ceil(BLOCK);
         let reduced = vec![[f32::INFINITY; LANES]; blocks * (BLOCK / LANES)];
-        Self { unit, base: 0.0, reduced, minima: vec![0.0; blocks], order: Vec::new() }
+        Self { unit, base: 0.0, reduced, minima: vec![0.0; blocks], order: Vec::new(), near: Vec::new() }
     }
 
     #[inline(always)]
@@ -131,24 +135,28 @@ impl RowScan {
         *self.order.select_nth_unstable_by(k, f32::total_cmp).1
     }
 
-    /// The places of entries up to the threshold; of many that are equal some, different ones in
-    /// different rows. Returns the least entry.
+    /// The places of the `PER_ROW` least entries, of equal ones different ones in different rows.
+    /// Returns the least entry.
     #[inline(always)]
-    fn collect(&self, i: u32, threshold: f32, mut found: impl FnMut(u32)) -> f32 {
+    fn collect(&mut self, i: u32, threshold: f32, mut found: impl FnMut(u32)) -> f32 {
         let blocks = self.minima.len();
-        let mut rest = 2 * PER_ROW;
+        self.near.clear();
         for b in (0..blocks).map(|b| (b + i as usize) % blocks) {
-            if self.minima[b] > threshold || rest == 0 {
+            if self.minima[b] > threshold || self.near.len() >= MAX_NEAR {
                 continue;
             }
             let block = &self.reduced[b * (BLOCK / LANES)..][..BLOCK / LANES];
             for (k, &r) in block.as_flattened().iter().enumerate() {
-                if r <= threshold && r < f32::INFINITY && rest > 0 {
-                    found((b * BLOCK + k) as u32);
-                    rest -= 1;
+                if r <= threshold && r < f32::INFINITY {
+                    self.near.push((r, (b * BLOCK + k) as u32));
                 }
             }
         }
+        if self.near.len() > PER_ROW {
+            self.near.select_nth_unstable_by(PER_ROW - 1, |x, y| x.0.total_cmp(&y.0));
+            self.near.truncate(PER_ROW);
+        }
+        self.near.iter().for_each(|&(_, j)| found(j));
         self.minima.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a })
     }
 

@@ -6,6 +6,7 @@
 //! cost proven negative and a flow proven positive (`masses`), so each lowers the cost and the
 //! method ends.
 
+use super::engine::{Limit, Limits};
 use super::tree::Tree;
 use crate::double_double::Dd;
 use crate::error::Result;
@@ -16,40 +17,37 @@ use crate::pricing::{Cell, Rows, SHIFTS};
 /// Pivots between two questions whether to stop.
 const PIVOTS_PER_CHECK: u64 = 32;
 
-/// Pivots done and allowed.
-pub(super) struct Pivots {
-    pub done: u64,
-    pub max: u64,
-}
-
-/// Pivot until none of the cells has a negative reduced cost; false if the pivots ran out.
+/// Pivot until none of the cells has a negative reduced cost, or a limit is reached.
 pub(super) fn optimize(
     cells: &impl Rows,
     cost: &impl Geometry,
     tree: &mut Tree,
-    pivots: &mut Pivots,
+    limits: &mut Limits,
     interrupt: Interrupt<'_>,
-) -> Result<bool> {
+) -> Result<Option<Limit>> {
     let mut search = BlockSearch::new(cells, cost.max_abs());
     tree.be_rough();
     loop {
         let Some((entering, reduced_cost)) = search.next(tree, interrupt)? else {
             if search.exact {
-                return Ok(true);
+                return Ok(None);
             }
             tree.be_exact(cost);
             search.be_exact();
             continue;
         };
-        if pivots.done == pivots.max {
-            return Ok(false);
+        if let Some(limit) = limits.pivots_spent() {
+            return Ok(Some(limit));
         }
         tree.pivot(entering.row, entering.col, reduced_cost);
-        pivots.done += 1;
-        if pivots.done.is_multiple_of(PIVOTS_PER_CHECK) {
+        limits.done += 1;
+        if limits.done.is_multiple_of(PIVOTS_PER_CHECK) {
             interrupt.check()?;
+            if let Some(limit) = limits.time_spent() {
+                return Ok(Some(limit));
+            }
         }
-        if !search.exact && pivots.done.is_multiple_of(u64::from(SHIFTS)) {
+        if !search.exact && limits.done.is_multiple_of(u64::from(SHIFTS)) {
             tree.refresh_potentials(cost);
         }
     }

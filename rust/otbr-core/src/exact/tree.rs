@@ -9,7 +9,7 @@
 
 use crate::double_double::Dd;
 use crate::geometry::Geometry;
-use crate::pricing::{Cell, Halves, Potentials};
+use crate::pricing::{Cell, Duals, Halves, Potentials};
 
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -129,6 +129,12 @@ impl Tree {
     pub fn potentials(&self, cost_scale: f64) -> Potentials<'_> {
         let ((u_hi, v_hi), (u_lo, v_lo)) = (self.hi.split_at(self.n), self.lo.split_at(self.n));
         Potentials::new(Halves { hi: u_hi, lo: u_lo }, Halves { hi: v_hi, lo: v_lo }, cost_scale)
+    }
+
+    /// The potentials, when the tree is needed no more.
+    pub fn into_duals(mut self) -> Duals {
+        let (v_hi, v_lo) = (self.hi.split_off(self.n), self.lo.split_off(self.n));
+        Duals { u_hi: self.hi, u_lo: self.lo, v_hi, v_lo }
     }
 
     /// cost − u − v of a cell.
