@@ -69,8 +69,13 @@ class OTResult:
 
     Attributes
     ----------
-    value : float
-        <P, M>, without the entropy, in units of cost times mass.
+    value : float, or tensor without dimensions
+        <P, M>, without the entropy, in units of cost times mass. A tensor with gradients if M, a
+        or b requires one.
+    objective : float, or tensor without dimensions
+        What was minimised: `value`, or for entropic problems <P, M> + reg sum P (log P - 1), found
+        from the potentials as <a, u> + <b, v> - reg sum P, which is never above the optimum by more
+        than rounding. A tensor as `value` is.
     potentials : (array, array)
         Dual potentials u of the rows and v of the columns, shapes (n,) and (m,); -inf where an
         entropic problem has no mass.
@@ -87,7 +92,8 @@ class OTResult:
         Entropic: L2 error of the column marginals, pass by pass at the final regularisation.
     """
 
-    value: float
+    value: Any  # float | Tensor
+    objective: Any  # float | Tensor
     potentials: tuple[Any, Any]
     status: Status
     n_iter: int

@@ -10,16 +10,18 @@ from otbr_fast import _core
 from otbr_fast.ot.arrays import (
     Matrix,
     Vector,
+    constant,
     count,
     is_tensor,
     like,
     masses,
     matrix,
+    requires_grad,
     to_numpy,
 )
 from otbr_fast.ot.result import Certificate, Entries, OTResult
 
-_NO_LIMIT = 2**63
+NO_LIMIT = 2**63
 _DEFAULT_PASSES = 10_000
 
 
@@ -64,11 +66,33 @@ def solve(
     KeyboardInterrupt
         Ctrl-C stops the solver.
 
+    Notes
+    -----
+    If M, a or b is a tensor that requires a gradient, ``value`` and ``objective`` are tensors with
+    gradients; the plan and the potentials have none. Those of the exact cost and of the entropic
+    objective are P, u and v (the latter up to a constant, such that <b, db> = 0, as b is scaled to
+    the sum of a). The entropic ``value`` <P, M> is another function: its gradient takes a dense
+    linear system of m unknowns on the way back. None can be differentiated twice.
+
     References
     ----------
     Peyré and Cuturi, Computational Optimal Transport, 2019, chapters 3 and 4.
     """
     sources = (M, a, b)
+    if any(map(requires_grad, sources)):
+        from otbr_fast.ot.autograd import with_gradients
+
+        result = solve(
+            constant(M),
+            constant(a),
+            constant(b),
+            reg,
+            numItermax=numItermax,
+            stopThr=stopThr,
+            warmstart=warmstart,
+            n_threads=n_threads,
+        )
+        return with_gradients(result, M, a, b)
     cost = matrix(M, "M")
     a = masses(a, "a", cost.shape[0])
     b = masses(b, "b", cost.shape[1])
@@ -79,7 +103,7 @@ def solve(
         return _entropic(cost, a, b, reg, limit, threshold, warmstart, n_threads, sources)
     if warmstart is not None:
         raise ValueError("warmstart is for entropic problems; give reg too, or leave it out")
-    limit = count(numItermax, "numItermax", _NO_LIMIT)
+    limit = count(numItermax, "numItermax", NO_LIMIT)
     return _exact(cost, a, b, limit, n_threads, sources)
 
 
@@ -90,6 +114,7 @@ def _exact(
     shape = (cost.shape[0], cost.shape[1])
     return OTResult(
         value=solution.value,
+        objective=solution.value,
         potentials=(like(solution.u, sources), like(solution.v, sources)),
         status=solution.status,
         n_iter=solution.n_iter,
@@ -119,15 +144,23 @@ def _entropic(
     if start is not None:
         start = np.ascontiguousarray(start, dtype=np.float64)
     solution = _core.solve_entropic(cost, a, b, reg, limit, threshold, start, n_threads)
+    # Made now, since the cost belongs to the caller, who may change it.
+    plan = _core.entropic_plan(cost, solution.f, solution.g, reg, n_threads)
+    dual = _mean(solution.f, a) + _mean(solution.g, b * (a.sum() / b.sum()))
     return OTResult(
         value=solution.value,
+        objective=dual - reg * float(plan.sum(dtype=np.float64)),
         potentials=(like(solution.f, sources), like(solution.g, sources)),
         status="converged" if solution.converged else "iteration_limit",
         n_iter=solution.n_iter,
         certificate=Certificate(solution.duality_gap, None, solution.marginal_error),
         reg=reg,
         errors=solution.errors,
-        # Made now, since the cost belongs to the caller, who may change it.
-        _plan=_core.entropic_plan(cost, solution.f, solution.g, reg, n_threads),
+        _plan=plan,
         _tensors=any(is_tensor(x) for x in sources),
     )
+
+
+def _mean(potential: Vector, mass: Vector) -> float:
+    """<potential, mass>, where -inf belongs to no mass."""
+    return float(mass @ np.where(mass > 0, potential, 0.0))
