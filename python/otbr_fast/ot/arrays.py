@@ -24,6 +24,14 @@ def is_tensor(x: object) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
+def any_tensor(sources: Iterable[Any]) -> bool:
+    """Whether one of these is a torch tensor."""
+    for x in sources:  # noqa: SIM110 (twice as fast as any(), and called for each small problem)
+        if is_tensor(x):
+            return True
+    return False
+
+
 def requires_grad(x: Any) -> bool:
     """Whether this is a tensor that wants a gradient."""
     return is_tensor(x) and bool(x.requires_grad)
@@ -104,7 +112,7 @@ def count(x: Any, name: str, default: _Default) -> int | _Default:
 
 def like(array: NDArray[Any], sources: Iterable[Any]) -> Any:
     """Give back the kind of the sources: a tensor if any of them is one."""
-    return as_tensor(array) if any(map(is_tensor, sources)) else array
+    return as_tensor(array) if any_tensor(sources) else array
 
 
 def as_tensor(array: NDArray[Any]) -> Any:
@@ -114,8 +122,8 @@ def as_tensor(array: NDArray[Any]) -> Any:
 
 def as_given(array: NDArray[Any], *sources: Any) -> Any:
     """Give back in the dtype of the first source that has a floating one, as a tensor if any is."""
-    dtype = next((dtype for dtype in map(_floating_dtype, sources) if dtype is not None), None)
-    if not any(map(is_tensor, sources)):
+    dtype = _first_floating_dtype(sources)
+    if not any_tensor(sources):
         return array if dtype is None else array.astype(dtype, copy=False)
     if isinstance(dtype, np.dtype):
         return as_tensor(array.astype(dtype, copy=False))
@@ -124,8 +132,10 @@ def as_given(array: NDArray[Any], *sources: Any) -> Any:
 
 def number_as_given(value: float, *sources: Any) -> Any:
     """Give back a number as a numpy scalar or a tensor without dimensions, as `as_given`."""
-    given = as_given(np.array(value), *sources)
-    return given if is_tensor(given) else given[()]
+    if any_tensor(sources):
+        return as_given(np.array(value), *sources)
+    dtype = _first_floating_dtype(sources)  # a dtype without fields counts as false
+    return np.float64(value) if dtype is None else dtype.type(value)
 
 
 def stacked(numbers: list[Any]) -> Any:
@@ -134,11 +144,14 @@ def stacked(numbers: list[Any]) -> Any:
     return sys.modules["torch"].stack(numbers) if tensors else np.array(numbers)
 
 
-def _floating_dtype(x: Any) -> Any:
-    """Tell the dtype, numpy's or torch's; None if it is not a floating one or nothing is there."""
-    if is_tensor(x):
-        return x.dtype if x.is_floating_point() and x.numel() else None
-    if x is None:
-        return None
-    array = np.asarray(x)
-    return array.dtype if array.dtype.kind == "f" and array.size else None
+def _first_floating_dtype(sources: Iterable[Any]) -> Any:
+    """Find numpy's or torch's dtype of the first source that has elements of a floating one."""
+    for x in sources:
+        if is_tensor(x):
+            if x.is_floating_point() and x.numel():
+                return x.dtype
+        elif x is not None:
+            array = np.asarray(x)
+            if array.dtype.kind == "f" and array.size:
+                return array.dtype
+    return None

@@ -128,7 +128,8 @@ def _entropic_cost(result: OTResult, reg: float) -> Gradients:
     def d_cost() -> Tensor:
         plan = result.dense_plan().double()
         x, y = responses()
-        return plan * (1 + x[:, None] + y) + torch.xlogy(plan, plan)
+        gradient: Tensor = plan * (1 + x[:, None] + y) + torch.xlogy(plan, plan)
+        return gradient
 
     return Gradients(d_cost, lambda: u + reg * responses()[0], lambda: v + reg * responses()[1])
 

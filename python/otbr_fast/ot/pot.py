@@ -32,7 +32,7 @@ from otbr_fast.ot.arrays import (
     stacked,
     to_numpy,
 )
-from otbr_fast.ot.result import Entries, OTResult
+from otbr_fast.ot.result import OTResult, dense_matrix
 from otbr_fast.ot.solver import NO_LIMIT, solve
 
 _LOGGER = logging.getLogger("otbr_fast.ot")
@@ -299,12 +299,12 @@ def _not_optimal(solution: _core.ExactSolution) -> str:
 
 def _dense(solution: _core.ExactSolution) -> NDArray[np.float64]:
     shape = (len(solution.u), len(solution.v))
-    return Entries(solution.rows, solution.cols, solution.masses, shape).dense()
+    return dense_matrix(solution.rows, solution.cols, solution.masses, shape)
 
 
 def _exact_value(solution: _core.ExactSolution, a: Any, b: Any, M: Any) -> Any:
     value = number_as_given(solution.value, a, b, M)
-    if not any(map(requires_grad, (a, b, M))):
+    if not is_tensor(value) or not any(map(requires_grad, (a, b, M))):
         return value
     from otbr_fast.ot.autograd import with_centred_gradients
 

@@ -35,9 +35,19 @@ class Entries:
 
     def dense(self) -> NDArray[np.float64]:
         """Return them in a matrix of zeros."""
-        plan = np.zeros(self.shape)
-        plan[self.rows, self.cols] = self.masses
-        return plan
+        return dense_matrix(self.rows, self.cols, self.masses, self.shape)
+
+
+def dense_matrix(
+    rows: NDArray[np.uint32],
+    cols: NDArray[np.uint32],
+    masses: NDArray[np.float64],
+    shape: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Put entries, no two in the same place, into a matrix of zeros."""
+    matrix = np.zeros(shape)
+    matrix[rows, cols] = masses
+    return matrix
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from otbr_fast import _core
 from otbr_fast.ot.arrays import (
     Matrix,
     Vector,
+    any_tensor,
     constant,
     count,
-    is_tensor,
     like,
     masses,
     matrix,
@@ -124,7 +124,7 @@ def _exact(
         reg=None,
         errors=None,
         _plan=Entries(solution.rows, solution.cols, solution.masses, shape),
-        _tensors=any(is_tensor(x) for x in sources),
+        _tensors=any_tensor(sources),
     )
 
 
@@ -157,7 +157,7 @@ def _entropic(
         reg=reg,
         errors=solution.errors,
         _plan=plan,
-        _tensors=any(is_tensor(x) for x in sources),
+        _tensors=any_tensor(sources),
     )
 
 
