@@ -158,8 +158,8 @@ def test_lists_integers_and_strided_arrays_are_taken() -> None:
     assert ot.emd2([], [], M[::2, ::-3]) == pytest.approx(ot.emd2([], [], M[::2, ::-3].copy()))
     with pytest.raises(ValueError, match="dtype complex"):
         ot.solve([[1j]])
-    with pytest.raises(ValueError, match="M is a sparse matrix"):
-        ot.emd(A, B, csr_array(M))
+    with pytest.raises(ValueError, match="M is sparse"):
+        ot.solve(csr_array(M), A, B)
     with pytest.raises(ValueError, match="shape"):
         ot.solve([1.0, 2.0])
     with pytest.raises(ValueError, match="at least one row"):

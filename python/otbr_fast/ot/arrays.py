@@ -24,6 +24,13 @@ def is_tensor(x: object) -> bool:
     return torch is not None and isinstance(x, torch.Tensor)
 
 
+def is_sparse(x: Any) -> bool:
+    """Whether this is a sparse scipy array or torch tensor."""
+    if type(x) is np.ndarray:
+        return False
+    return hasattr(x, "tocoo") or (is_tensor(x) and str(x.layout) != "torch.strided")
+
+
 def any_tensor(sources: Iterable[Any]) -> bool:
     """Whether one of these is a torch tensor."""
     for x in sources:  # noqa: SIM110 (twice as fast as any(), and called for each small problem)
@@ -59,6 +66,8 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
     ValueError
         A tensor on a GPU or one that requires a gradient, a sparse matrix, complex numbers.
     """
+    if is_sparse(x):
+        raise ValueError(f"{name} is sparse, and only emd and emd2 take that; give a dense one")
     if is_tensor(x):
         if x.device.type != "cpu":
             raise ValueError(
@@ -67,8 +76,6 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
         refuse_gradient(x, name)
         half = {"torch.float16", "torch.bfloat16"}
         x = (x.float() if str(x.dtype) in half else x).numpy()
-    if hasattr(x, "tocoo"):
-        raise ValueError(f"{name} is a sparse matrix, which is not supported; give a dense one")
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {array.dtype}; real numbers are needed")

@@ -12,28 +12,29 @@ import warnings
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from otbr_fast import _core
 from otbr_fast.ot.arrays import (
-    Matrix,
-    Vector,
     as_given,
-    as_tensor,
     constant,
-    count,
     is_tensor,
     like,
-    masses,
-    matrix,
     number_as_given,
     refuse_gradient,
-    requires_grad,
     stacked,
     to_numpy,
 )
-from otbr_fast.ot.result import OTResult, dense_matrix
-from otbr_fast.ot.solver import NO_LIMIT, solve
+from otbr_fast.ot.exact import (
+    cost_and_masses,
+    exact_cost,
+    log_as_given,
+    other_masses,
+    plan_as_given,
+    solve_exact,
+    value_as_given,
+)
+from otbr_fast.ot.result import OTResult
+from otbr_fast.ot.solver import solve
+from otbr_fast.ot.sparse import sparse_edges
 
 _LOGGER = logging.getLogger("otbr_fast.ot")
 
@@ -63,8 +64,9 @@ def emd(
     ----------
     a, b : array-like, shapes (n,) and (m,)
         Masses; uniform where the list is empty or None.
-    M : array-like, shape (n, m)
-        Cost.
+    M : array-like or sparse, shape (n, m)
+        Cost. A sparse scipy array or torch tensor gives it for some pairs only, and the others
+        carry no mass; memory is that of a dense float64 one all the same.
     numItermax : int, optional
         Most pivots; no limit by default. A plan cut short comes with a warning and
         ``result_code`` 3.
@@ -83,21 +85,23 @@ def emd(
     Returns
     -------
     array or tensor, shape (n, m)
-        In the dtype of a, else b, else M, if that is a floating one. A tensor without a gradient,
-        as in POT; `emd2` has that of the cost.
+        In the dtype of a, else b, else M, if that is a floating one; sparse if M is. A tensor has
+        no gradient, as in POT; `emd2` has that of the cost.
 
     Raises
     ------
     ValueError
-        As `solve`.
+        As `solve`; edges of a sparse M that cannot carry the masses.
     """
-    cost, a_masses = _cost_and_masses(M, a)
-    b_masses = _other_masses(b, cost, a_masses, check_marginals)
-    solution = _solve_exact(cost, a_masses, b_masses, numItermax, numThreads)
-    plan = as_given(_dense(solution), a, b, M)
+    edges = sparse_edges(M)
+    cost, a_masses = cost_and_masses(M, edges, a)
+    b_masses = other_masses(b, cost, a_masses, check_marginals)
+    solution = solve_exact(cost, a_masses, b_masses, numItermax, numThreads)
+    plan = plan_as_given(solution, edges, a, b, M)
     if not log:
         return plan
-    return plan, _exact_log(solution, a_masses, b_masses, center_dual, (a, b, M))
+    entries = log_as_given(solution, a_masses, b_masses, center_dual, (a, b, M))
+    return plan, {"cost": exact_cost(solution, edges), **entries}
 
 
 def emd2(
@@ -133,21 +137,21 @@ def emd2(
         one. As a tensor it has gradients: the plan for M, and the potentials u and v without their
         means, as in POT, for a and b.
     """
-    cost, a_masses = _cost_and_masses(M, a)
+    edges = sparse_edges(M)
+    cost, a_masses = cost_and_masses(M, edges, a)
     columns = _columns(b)
     answers: list[Any] = []
     for column in [b] if columns is None else columns:
-        b_masses = _other_masses(column, cost, a_masses, check_marginals)
-        solution = _solve_exact(cost, a_masses, b_masses, numItermax, numThreads)
-        value = _exact_value(solution, a, column, M)
+        b_masses = other_masses(column, cost, a_masses, check_marginals)
+        solution = solve_exact(cost, a_masses, b_masses, numItermax, numThreads)
+        value = value_as_given(solution, edges, a, column, M)
         if not (log or return_matrix):
             answers.append(value)
             continue
-        entries = _exact_log(solution, a_masses, b_masses, center_dual, (a, b, M))
-        entries["cost"] = value
+        entries = log_as_given(solution, a_masses, b_masses, center_dual, (a, b, M))
         if return_matrix:
-            entries["G"] = as_given(_dense(solution), a, b, M)
-        answers.append((value, entries))
+            entries["G"] = plan_as_given(solution, edges, a, b, M)
+        answers.append((value, {"cost": value, **entries}))
     return answers[0] if columns is None else answers
 
 
@@ -256,84 +260,12 @@ def sinkhorn2(
     return (several, _several_logs(results, reg, sources)) if log else several
 
 
-def _cost_and_masses(M: Any, a: Any) -> tuple[Matrix, Vector]:
-    cost = matrix(constant(M), "M")
-    return cost, masses(constant(a), "a", cost.shape[0])
-
-
-def _other_masses(b: Any, cost: Matrix, a: Vector, check_marginals: bool) -> Vector:
-    given = masses(constant(b), "b", cost.shape[1])
-    if not check_marginals and given.sum() > 0:
-        given = given * float(a.sum() / given.sum())
-    return given
-
-
 def _columns(b: Any) -> list[Any] | None:
     """Several histograms, if b has two dimensions."""
     several = b if is_tensor(b) or b is None else np.asarray(b)
     if several is None or several.ndim != 2:
         return None
     return [several[:, k] for k in range(several.shape[1])]
-
-
-def _solve_exact(
-    cost: Matrix, a: Vector, b: Vector, numItermax: int | None, numThreads: int | Literal["max"]
-) -> _core.ExactSolution:
-    limit = count(numItermax, "numItermax", NO_LIMIT)
-    n_threads = None if numThreads == "max" else count(numThreads, "numThreads", None)
-    solution = _core.solve_exact(cost, a, b, limit, n_threads)
-    if solution.status != "optimal":
-        warnings.warn(_not_optimal(solution), stacklevel=3)
-    return solution
-
-
-def _not_optimal(solution: _core.ExactSolution) -> str:
-    limited = solution.status == "iteration_limit"
-    what = "numItermax reached" if limited else "the plan is not proven optimal, please report"
-    remedy = "; increase numItermax." if limited else "."
-    return (
-        f"{what} after {solution.n_iter} pivots: the cost {solution.value} is above the optimum by "
-        f"at most {solution.duality_gap}{remedy}"
-    )
-
-
-def _dense(solution: _core.ExactSolution) -> NDArray[np.float64]:
-    shape = (len(solution.u), len(solution.v))
-    return dense_matrix(solution.rows, solution.cols, solution.masses, shape)
-
-
-def _exact_value(solution: _core.ExactSolution, a: Any, b: Any, M: Any) -> Any:
-    value = number_as_given(solution.value, a, b, M)
-    if not is_tensor(value) or not any(map(requires_grad, (a, b, M))):
-        return value
-    from otbr_fast.ot.autograd import with_centred_gradients
-
-    def plan() -> Any:
-        return as_tensor(_dense(solution))
-
-    u, v = as_tensor(solution.u), as_tensor(solution.v)
-    return with_centred_gradients(value, plan, u, v, M, a, b)
-
-
-def _exact_log(
-    solution: _core.ExactSolution,
-    a: Vector,
-    b: Vector,
-    center_dual: bool,
-    sources: tuple[Any, ...],
-) -> dict[str, Any]:
-    u, v = solution.u, solution.v
-    if center_dual:
-        shift = (b @ v - a @ u) / (a.sum() + b.sum())
-        u, v = u + shift, v - shift
-    optimal = solution.status == "optimal"
-    return {
-        "cost": solution.value,
-        "u": as_given(u, *sources),
-        "v": as_given(v, *sources),
-        "warning": None if optimal else _not_optimal(solution),
-        "result_code": 1 if optimal else 3,
-    }
 
 
 def _solve_entropic(
