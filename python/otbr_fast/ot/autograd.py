@@ -27,7 +27,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from otbr_fast.ot.arrays import constant, masses, number_as_given, requires_grad
 from otbr_fast.ot.result import OTResult
@@ -55,15 +54,40 @@ class _Differentiable(torch.autograd.Function):
     def forward(ctx: Any, number: Tensor, gradients: Gradients, *inputs: Any) -> Tensor:
         ctx.gradients = gradients
         ctx.dtypes = [getattr(x, "dtype", None) for x in inputs]
+        ctx.save_for_backward(*(x for x in inputs if isinstance(x, Tensor)))
         return number
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         known = (ctx.gradients.M, ctx.gradients.a, ctx.gradients.b)
         wanted = zip(known, ctx.dtypes, ctx.needs_input_grad[2:], strict=True)
-        found = ((grad * make()).to(dtype) if needed else None for make, dtype, needed in wanted)
+        with torch.no_grad():
+            found = [
+                (grad * make()).to(dtype) if needed else None for make, dtype, needed in wanted
+            ]
+        if torch.is_grad_enabled():  # somebody wants to differentiate these gradients too
+            found = [x if x is None else _once(x, ctx.saved_tensors) for x in found]
         return None, None, *found
+
+
+class _Once(torch.autograd.Function):
+    """A gradient that refuses to be differentiated, where torch would take it for a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *inputs: Tensor) -> Tensor:
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        raise RuntimeError(
+            "the gradient of a transport cost cannot be differentiated again; detach() it if it is "
+            "meant as a constant"
+        )
+
+
+def _once(gradient: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    marked: Tensor = _Once.apply(gradient, *inputs)
+    return marked
 
 
 def differentiable(number: Any, gradients: Gradients, M: Any, a: Any, b: Any) -> Tensor:
