@@ -158,6 +158,23 @@ def test_a_cost_is_differentiated_once_but_walked_back_often() -> None:
         assert not any(x.requires_grad for x in (a.detach(), first)), name
 
 
+@pytest.mark.parametrize("reg", [None, 0.1])
+def test_what_the_caller_does_to_the_result_does_not_change_the_gradients(
+    reg: float | None,
+) -> None:
+    M, a, b = leaves((3, 4), 5)
+    expected = torch.autograd.grad(ot.solve(M, a, b, reg).value, (M, a, b))
+    result = ot.solve(M, a, b, reg)
+    for x in (result.dense_plan(), *result.potentials):
+        x.fill_(7.0)
+    torch.testing.assert_close(torch.autograd.grad(result.value, (M, a, b)), expected)
+    expected = torch.autograd.grad(ot.emd2(a, b, M), (M, a, b))
+    value, log = ot.emd2(a, b, M, log=True, return_matrix=True, center_dual=False)
+    for key in ("u", "v", "G"):
+        log[key].fill_(7.0)
+    torch.testing.assert_close(torch.autograd.grad(value, (M, a, b)), expected)
+
+
 def test_gradients_keep_each_tensors_dtype_and_leave_out_what_wants_none() -> None:
     M, a, b = leaves((3, 4), 2)
     single = M.detach().float().requires_grad_()

@@ -21,6 +21,7 @@ Peyré and Cuturi, Computational Optimal Transport, 2019, sections 4.5 and 9.1.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeAlias
@@ -106,28 +107,35 @@ def with_centred_gradients(
 
 def with_gradients(result: OTResult, M: Any, a: Any, b: Any) -> OTResult:
     """Make `value` and `objective` of a result tensors in the graph of M, a and b."""
-    b_masses = torch.from_numpy(masses(constant(b), "b", len(result.potentials[1])))
-    b_masses = b_masses / b_masses.sum()
+    a_masses, b_masses = (
+        torch.from_numpy(masses(constant(x), name, len(potential)))
+        for x, name, potential in zip((a, b), ("a", "b"), result.potentials, strict=True)
+    )
+    ratio = a_masses.sum() / b_masses.sum()  # what b is scaled by
     if result.reg is not None:
         _refuse_zero_masses(a=a, b=b)
 
     def balanced(gradients: Gradients) -> Gradients:
         @cache
         def shift() -> Tensor:
-            return torch.dot(b_masses, gradients.b().masked_fill(b_masses == 0, 0))
+            v = gradients.b().masked_fill(b_masses == 0, 0)
+            return torch.dot(b_masses, v) / b_masses.sum()
 
         return replace(
-            gradients, a=lambda: gradients.a() + shift(), b=lambda: gradients.b() - shift()
+            gradients,
+            a=lambda: gradients.a() + shift(),
+            b=lambda: ratio * (gradients.b() - shift()),
         )
 
     def joined(number: float, gradients: Gradients) -> Tensor:
         return differentiable(number_as_given(number, M, a, b), balanced(gradients), M, a, b)
 
-    u, v = result.potentials
-    objective = joined(result.objective, Gradients(result.dense_plan, lambda: u, lambda: v))
+    kept = deepcopy(result)  # the caller may change plan and potentials before the way back
+    u, v = kept.potentials
+    objective = joined(result.objective, Gradients(kept.dense_plan, lambda: u, lambda: v))
     if result.reg is None:
         return replace(result, value=objective, objective=objective)
-    value = joined(result.value, _entropic_cost(result, result.reg))
+    value = joined(result.value, _entropic_cost(kept, result.reg))
     return replace(result, value=value, objective=objective)
 
 

@@ -90,7 +90,7 @@ def value_as_given(
     def plan() -> Any:
         return as_tensor(_dense(solution)) if edges is None else edges.gradient(solution)
 
-    u, v = as_tensor(solution.u), as_tensor(solution.v)
+    u, v = as_tensor(solution.u.copy()), as_tensor(solution.v.copy())  # the log may share them
     return with_centred_gradients(value, plan, u, v, M, a, b)
 
 

@@ -80,8 +80,8 @@ class OTResult:
     Attributes
     ----------
     value : float, or tensor without dimensions
-        <P, M>, without the entropy, in units of cost times mass. A tensor with gradients if M, a
-        or b requires one.
+        <P, M>, without the entropy, in units of cost times mass. A tensor with gradients, in
+        the dtype of M, if M, a or b requires one.
     objective : float, or tensor without dimensions
         What was minimised: `value`, or for entropic problems <P, M> + reg sum P (log P - 1), found
         from the potentials as <a, u> + <b, v> - reg sum P, which is never above the optimum by more
