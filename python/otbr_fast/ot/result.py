@@ -35,9 +35,19 @@ class Entries:
 
     def dense(self) -> NDArray[np.float64]:
         """Return them in a matrix of zeros."""
-        plan = np.zeros(self.shape)
-        plan[self.rows, self.cols] = self.masses
-        return plan
+        return dense_matrix(self.rows, self.cols, self.masses, self.shape)
+
+
+def dense_matrix(
+    rows: NDArray[np.uint32],
+    cols: NDArray[np.uint32],
+    masses: NDArray[np.float64],
+    shape: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Put entries, no two in the same place, into a matrix of zeros."""
+    matrix = np.zeros(shape)
+    matrix[rows, cols] = masses
+    return matrix
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,13 @@ class OTResult:
 
     Attributes
     ----------
-    value : float
-        <P, M>, without the entropy, in units of cost times mass.
+    value : float, or tensor without dimensions
+        <P, M>, without the entropy, in units of cost times mass. A tensor with gradients, in
+        the dtype of M, if M, a or b requires one.
+    objective : float, or tensor without dimensions
+        What was minimised: `value`, or for entropic problems <P, M> + reg sum P (log P - 1), found
+        from the potentials as <a, u> + <b, v> - reg sum P, which is never above the optimum by more
+        than rounding. A tensor as `value` is.
     potentials : (array, array)
         Dual potentials u of the rows and v of the columns, shapes (n,) and (m,); -inf where an
         entropic problem has no mass.
@@ -87,7 +102,8 @@ class OTResult:
         Entropic: L2 error of the column marginals, pass by pass at the final regularisation.
     """
 
-    value: float
+    value: Any  # float | Tensor
+    objective: Any  # float | Tensor
     potentials: tuple[Any, Any]
     status: Status
     n_iter: int

@@ -11,16 +11,18 @@ from otbr_fast import _core
 from otbr_fast.ot.arrays import (
     Matrix,
     Vector,
+    any_tensor,
+    constant,
     count,
-    is_tensor,
     like,
     masses,
     matrix,
+    requires_grad,
     to_numpy,
 )
 from otbr_fast.ot.result import Certificate, Entries, OTResult
 
-_NO_LIMIT = 2**63
+NO_LIMIT = 2**63
 _DEFAULT_PASSES = 10_000
 
 
@@ -76,11 +78,35 @@ def solve(
     KeyboardInterrupt
         Ctrl-C stops the solver.
 
+    Notes
+    -----
+    If M, a or b is a tensor that requires a gradient, ``value`` and ``objective`` are tensors with
+    gradients; the plan and the potentials have none. Those of the exact cost and of the entropic
+    objective are P, u and v (the latter up to a constant, such that <b, db> = 0, as b is scaled to
+    the sum of a). The entropic ``value`` <P, M> is another function: its gradient takes a dense
+    linear system of m unknowns on the way back. None can be differentiated twice.
+
     References
     ----------
     Peyré and Cuturi, Computational Optimal Transport, 2019, chapters 3 and 4.
     """
     sources = (M, a, b)
+    if any(map(requires_grad, sources)):
+        from otbr_fast.ot.autograd import with_gradients
+
+        result = solve(
+            constant(M),
+            constant(a),
+            constant(b),
+            reg,
+            numItermax=numItermax,
+            stopThr=stopThr,
+            time_limit=time_limit,
+            metric=metric,
+            warmstart=warmstart,
+            n_threads=n_threads,
+        )
+        return with_gradients(result, M, a, b)
     cost = matrix(M, "M")
     a = masses(a, "a", cost.shape[0])
     b = masses(b, "b", cost.shape[1])
@@ -96,7 +122,7 @@ def solve(
         cost,
         a,
         b,
-        count(numItermax, "numItermax", _NO_LIMIT),
+        count(numItermax, "numItermax", NO_LIMIT),
         n_threads,
         time_limit=time_limit,
         metric=metric,
@@ -126,6 +152,7 @@ def exact_result(
     """Give an exact solution the form of a result, of the kind of the sources."""
     return OTResult(
         value=solution.value,
+        objective=solution.value,
         potentials=(like(solution.u, sources), like(solution.v, sources)),
         status=solution.status,
         n_iter=solution.n_iter,
@@ -135,7 +162,7 @@ def exact_result(
         reg=None,
         errors=None,
         _plan=Entries(solution.rows, solution.cols, solution.masses, shape),
-        _tensors=any(is_tensor(x) for x in sources),
+        _tensors=any_tensor(sources),
         _core=(solution.core_rows, solution.core_cols),
     )
 
@@ -156,15 +183,23 @@ def _entropic(
     if start is not None:
         start = np.ascontiguousarray(start, dtype=np.float64)
     solution = _core.solve_entropic(cost, a, b, reg, limit, threshold, start, n_threads)
+    # Made now, since the cost belongs to the caller, who may change it.
+    plan = _core.entropic_plan(cost, solution.f, solution.g, reg, n_threads)
+    dual = _mean(solution.f, a) + _mean(solution.g, b * (a.sum() / b.sum()))
     return OTResult(
         value=solution.value,
+        objective=dual - reg * float(plan.sum(dtype=np.float64)),
         potentials=(like(solution.f, sources), like(solution.g, sources)),
         status="converged" if solution.converged else "iteration_limit",
         n_iter=solution.n_iter,
         certificate=Certificate(solution.duality_gap, None, solution.marginal_error),
         reg=reg,
         errors=solution.errors,
-        # Made now, since the cost belongs to the caller, who may change it.
-        _plan=_core.entropic_plan(cost, solution.f, solution.g, reg, n_threads),
-        _tensors=any(is_tensor(x) for x in sources),
+        _plan=plan,
+        _tensors=any_tensor(sources),
     )
+
+
+def _mean(potential: Vector, mass: Vector) -> float:
+    """<potential, mass>, where -inf belongs to no mass."""
+    return float(mass @ np.where(mass > 0, potential, 0.0))
