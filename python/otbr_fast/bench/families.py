@@ -143,12 +143,13 @@ def _density(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
 
     k = math.isqrt(n)
     field = gaussian_filter(rng.standard_normal((k, k)), sigma=max(k / 16, 1), mode="wrap")
+    field -= field.mean()
     image = np.exp(field / max(field.std(), 1e-12)).ravel()
     return np.asarray(image / image.sum())
 
 
 def _square_number(size: int) -> tuple[int, int]:
-    n = max(round(math.sqrt(size)), 1) ** 2
+    n = max(round(math.sqrt(size)), 2) ** 2
     return n, n
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from otbr_fast.bench.results import Results
-from otbr_fast.bench.tables import all_tables, environment_text, summary_tables, to_markdown
+from otbr_fast.bench.tables import environment_text, summary_tables, to_markdown, wide_tables
 from otbr_fast.errors import OtbrFastError
 from otbr_fast.io import write_file
 
@@ -17,7 +17,7 @@ _SECTION = re.compile(
 
 def markdown(results: Results, *, summary: bool = False) -> str:
     """Return the tables, all or a summary, and where they come from."""
-    tables = summary_tables(results) if summary else all_tables(results)
+    tables = summary_tables(results) if summary else wide_tables(results)
     return "\n\n".join([*map(to_markdown, tables), environment_text(results)]) + "\n"
 
 

@@ -55,8 +55,8 @@ def _figure(
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     solvers = solvers_in([cell for cells in groups.values() for cell in cells])
     for axes, (title, cells) in zip(panels, groups.items(), strict=False):
-        _draw(axes, cells, solvers, place, value)
         axes.set(title=title, xlabel=labels[0], ylabel=labels[1], xscale="log", yscale="log")
+        _draw(axes, cells, solvers, place, value)
     for axes in panels[len(groups) :]:
         axes.set_axis_off()
     handles = {h.get_label(): h for axes in panels for h in axes.get_legend_handles_labels()[0]}
@@ -79,6 +79,9 @@ def _draw(
             x, y = zip(*points, strict=True)
             width = 2.5 if name == OURS else 1.2
             axes.plot(x, y, marker=".", color=f"C{i}", linewidth=width, label=label)
+    ticks = sorted({place(cell) for cell in cells})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
     axes.grid(alpha=0.3)
 
 

@@ -122,8 +122,9 @@ class Remote:
             self._process.kill()
 
         timer = Timer(limit, end)
-        timer.start()
+        timer.daemon = True  # or it would hold up the exit after Ctrl-C
         try:
+            timer.start()
             line = self._process.stdout.readline()
         finally:
             timer.cancel()

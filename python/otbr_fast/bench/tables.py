@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,16 +49,17 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def all_tables(results: Results) -> list[Table]:
-    """Return times, and memory, for each task and dtype."""
+def wide_tables(results: Results) -> list[Table]:
+    """Return, for each task and dtype, times and memory with a column a contestant."""
     tables = []
-    for task in results.plan.grids:
-        for dtype in results.plan.dtypes:
-            cells = cells_of(results, task, dtype)
-            if cells:
-                title = f"{_title(results, task)}, {dtype}"
-                tables += [_times(results, title, cells), _memory(title, cells)]
+    for title, cells in _chapters(results):
+        tables += [_times(results, title, cells), _memory(title, cells)]
     return tables
+
+
+def long_tables(results: Results) -> list[Table]:
+    """Return, for each task and dtype, a table with a row a contestant, for narrow terminals."""
+    return [_long(results, title, cells) for title, cells in _chapters(results)]
 
 
 def summary_tables(results: Results) -> list[Table]:
@@ -119,16 +120,42 @@ def to_rich(table: Table) -> RichTable:
     return shown
 
 
+def _chapters(results: Results) -> Iterator[tuple[str, list[Cell]]]:
+    for task in results.plan.grids:
+        for dtype in results.plan.dtypes:
+            cells = cells_of(results, task, dtype)
+            if cells:
+                yield f"{_title(results, task)}, {dtype}", cells
+
+
+def _long(results: Results, title: str, cells: Sequence[Cell]) -> Table:
+    names, limit = _name_header(cells), results.plan.time_limit
+    rows = []
+    for cell in cells:
+        taking_part = [entry for entry in cell.entries if entry.status != "not_applicable"]
+        for i, entry in enumerate(taking_part):
+            texts = _seconds_text(cell, entry, limit), _ratio_text(cell, entry, limit)
+            memory = "" if entry.memory is None else _number(entry.memory / 1e6)
+            shown = _names(cell) if i == 0 else ("",) * len(names)
+            rows.append((*shown, entry.label, *texts, memory))
+    return Table(
+        title,
+        (*names, "solver", _unit(cells), "times ours", "MB"),
+        tuple(rows),
+        len(names) + 1,
+        _notes(cells),
+    )
+
+
 def _times(results: Results, title: str, cells: Sequence[Cell]) -> Table:
     solvers = solvers_in(cells)
     limit = results.plan.time_limit
-    unit = "seconds" if all(cell.calls == 1 for cell in cells) else "seconds, or calls a second"
     rows = []
     for cell in cells:
         texts = (_time_text(cell, cell.entry(name), limit) for name in solvers)
         rows.append((*_names(cell), *texts))
     return Table(
-        f"{title}: {unit} (times ours)",
+        f"{title}: {_unit(cells)} (times ours)",
         (*_name_header(cells), *solvers.values()),
         tuple(rows),
         len(_name_header(cells)),
@@ -182,12 +209,20 @@ def _time_text(cell: Cell, entry: Entry | None, limit: float) -> str:
         return "–"
     compared = "" if entry.solver == OURS else _ratio_text(cell, entry, limit)
     told = f" ({compared})" if compared else ""
+    return _seconds_text(cell, entry, limit) + told
+
+
+def _seconds_text(cell: Cell, entry: Entry, limit: float) -> str:
     if entry.status == "time_limit":
-        return f"> {limit:g} s{told}"
+        return f"> {limit:g} s"
     if entry.status != "ok" or entry.agrees is False:
         return _failure(entry)
     seconds = median_seconds(entry)
-    return (_number(seconds) if cell.calls == 1 else f"{cell.calls / seconds:,.0f}/s") + told
+    return _number(seconds) if cell.calls == 1 else f"{cell.calls / seconds:,.0f}/s"
+
+
+def _unit(cells: Sequence[Cell]) -> str:
+    return "seconds" if all(cell.calls == 1 for cell in cells) else "seconds (or calls/s)"
 
 
 def _memory_text(cell: Cell, entry: Entry | None) -> str:

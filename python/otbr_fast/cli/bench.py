@@ -261,10 +261,10 @@ def _write(results: Results, out: Path, overwrite: bool) -> None:
 def _show(results: Results) -> None:
     from rich.console import Console
 
-    from otbr_fast.bench.tables import all_tables, environment_text, summary_tables, to_rich
+    from otbr_fast.bench.tables import environment_text, long_tables, summary_tables, to_rich
 
     console = Console()
-    for table in (*all_tables(results), *summary_tables(results)):
+    for table in (*long_tables(results), *summary_tables(results)):
         console.print(to_rich(table))
     print_text(environment_text(results))
 

@@ -44,6 +44,12 @@ class SolverError(Exception):
     """A contestant gave no result that can be used; the message says why."""
 
 
+def pot_environment(*backends: str) -> dict[str, str]:
+    """Return what keeps POT from importing array libraries other than numpy and these."""
+    others = {"PYTORCH", "JAX", "CUPY", "TENSORFLOW"} - set(backends)
+    return {f"POT_BACKEND_DISABLE_{name}": "1" for name in others}
+
+
 Run = Callable[[int], Any]
 """One timed call, at an effort: the cost (exact), the plan (entropic) or the distances."""
 

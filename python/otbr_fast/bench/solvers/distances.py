@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from otbr_fast.bench.problem import Problem
-from otbr_fast.bench.solvers.base import Run, Setting, Solver
+from otbr_fast.bench.solvers.base import Run, Setting, Solver, pot_environment
 
 
 def _ours(problem: Problem, setting: Setting) -> Run:
@@ -46,7 +46,7 @@ def _scipy(problem: Problem, setting: Setting) -> Run:
 DISTANCES = (
     Solver("otbr_fast", "otbr_fast", "distances", "otbr_fast", "otbr-fast", _ours),
     Solver("torch-cdist", "torch.cdist", "distances", "torch", "torch", _torch_cdist),
-    Solver("pot", "POT dist", "distances", "ot", "POT", _pot),
+    Solver("pot", "POT dist", "distances", "ot", "POT", _pot, environment=pot_environment()),
     Solver("scipy-cdist", "scipy cdist", "distances", "scipy", "scipy", _scipy),
     Solver("torch-mm", "torch.mm (bound)", "distances", "torch", "torch", _torch_mm, is_bound=True),
 )

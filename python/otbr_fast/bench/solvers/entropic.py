@@ -10,15 +10,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from otbr_fast.bench.problem import Problem
-from otbr_fast.bench.solvers.base import Run, Setting, Solver
+from otbr_fast.bench.solvers.base import Run, Setting, Solver, pot_environment
 
 _NO_LIMIT = 10**7
 _TOLERANCES = 6
 _BUDGETS = 18
 _FIRST_BUDGET = 10
-_ONLY_TORCH = {f"POT_BACKEND_DISABLE_{name}": "1" for name in ("JAX", "CUPY", "TENSORFLOW")}
-_NO_BACKEND = {**_ONLY_TORCH, "POT_BACKEND_DISABLE_PYTORCH": "1"}
-_X64 = {"JAX_ENABLE_X64": "1"}
 
 
 def _tolerance(target: float, effort: int) -> float:
@@ -75,6 +72,7 @@ def _ott(problem: Problem, setting: Setting, log_domain: bool) -> Run:
     from ott.problems.linear.linear_problem import LinearProblem
     from ott.solvers.linear.sinkhorn import Sinkhorn
 
+    jax.config.update("jax_enable_x64", True)  # or float64 is cut to float32
     reg, target = setting.entropic
     a, b = map(jax.numpy.asarray, _masses(problem))
     M = jax.numpy.asarray(problem.cost())
@@ -114,7 +112,7 @@ def _pot_solver(method: str, backend: Literal["numpy", "torch"]) -> Solver:
         "POT",
         lambda problem, setting: _pot(problem, setting, method, backend),
         efforts=_TOLERANCES,
-        environment=_NO_BACKEND if backend == "numpy" else _ONLY_TORCH,
+        environment=pot_environment(*(["PYTORCH"] if backend == "torch" else [])),
     )
 
 
@@ -128,7 +126,6 @@ def _ott_solver(name: str, label: str, *, log_domain: bool) -> Solver:
         lambda problem, setting: _ott(problem, setting, log_domain),
         efforts=_TOLERANCES,
         compiles=True,
-        environment=_X64,
     )
 
 

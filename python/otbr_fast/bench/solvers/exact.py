@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 
 from otbr_fast.bench.problem import Problem
-from otbr_fast.bench.solvers.base import Run, Setting, Solver, SolverError
+from otbr_fast.bench.solvers.base import Run, Setting, Solver, SolverError, pot_environment
 
 _NO_LIMIT = 10**9  # POT's default of 100,000 pivots cuts plans short
 _LP_ENTRIES = 256 * 256
-_WITHOUT_BACKENDS = {
-    f"POT_BACKEND_DISABLE_{name}": "1" for name in ("PYTORCH", "JAX", "CUPY", "TENSORFLOW")
-}
 
 
 def _ours(problem: Problem, setting: Setting) -> Run:
@@ -104,8 +101,8 @@ def _unless_tiny(problem: Problem) -> str | None:
 
 EXACT = (
     Solver("otbr_fast", "otbr_fast", "exact", "otbr_fast", "otbr-fast", _ours),
-    Solver("pot", "POT", "exact", "ot", "POT", _pot, environment=_WITHOUT_BACKENDS),
-    Solver("pot-old", "POT, old", "exact", "ot", "POT", _pot, environment=_WITHOUT_BACKENDS),
+    Solver("pot", "POT", "exact", "ot", "POT", _pot, environment=pot_environment()),
+    Solver("pot-old", "POT, old", "exact", "ot", "POT", _pot, environment=pot_environment()),
     Solver("sparse-ot", "sparse-ot", "exact", "sparse_ot", "sparse-ot", _sparse_ot),
     Solver(
         "scipy-assignment",
