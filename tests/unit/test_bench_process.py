@@ -28,7 +28,7 @@ from otbr_fast.bench.worker import prepare
 def order(tmp_path: Path) -> Order:
     path = tmp_path / "problem.npz"
     FAMILIES["random"].make(20, 30, 0, "float64").save(path)
-    return Order("exact", "pot-old", str(path), 1, 1, None, None)
+    return Order("exact", "pot-old", str(path), 1, 1)
 
 
 def package(folder: Path, *lines: str) -> Path:
@@ -176,15 +176,15 @@ def test_installed_entropic_solvers_reach_an_error(solver: Solver, tmp_path: Pat
     reg = 0.1 * float(problem.cost().max())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answer = run(solver, path, reg, min(solver.efforts - 1, 8))
+        effort = 2000 if solver.name == "geomloss" else 1e-6
+        answer = run(solver, path, reg, effort)
     assert answer.error is not None
-    assert answer.error < 1e-3  # of GeomLoss, after 2560 iterations
+    assert answer.error < 1e-3  # of GeomLoss, after so many iterations
     assert answer.value == pytest.approx(_entropic_cost(problem, reg), rel=1e-3)
 
 
-def run(solver: Solver, path: Path, reg: float | None = None, effort: int = 0) -> Answer:
-    target = None if reg is None else 1e-6
-    return prepare(solver, Order(solver.task, solver.name, str(path), 1, 1, reg, target))(effort)
+def run(solver: Solver, path: Path, reg: float | None = None, effort: float = 0) -> Answer:
+    return prepare(solver, Order(solver.task, solver.name, str(path), 1, 1, reg))(effort)
 
 
 def _entropic_cost(problem: Problem, reg: float) -> float:
@@ -197,6 +197,6 @@ def _entropic_cost(problem: Problem, reg: float) -> float:
     return float((u[:, None] * kernel * v * problem.cost()).sum())
 
 
-def test_an_entropic_setting_needs_its_numbers() -> None:
-    with pytest.raises(ValueError, match="reg and target"):
-        assert Setting().entropic
+def test_an_entropic_task_needs_a_regularisation() -> None:
+    with pytest.raises(ValueError, match="regularisation"):
+        Setting().entropic_reg()

@@ -18,7 +18,7 @@ from otbr_fast.bench.runner import run_plan
 from otbr_fast.bench.solvers import Solver, SolverError, find_solver
 from otbr_fast.bench.worker import prepare
 
-Act = Callable[[int], Answer]
+Act = Callable[[float], Answer]
 """What a contestant does at an effort."""
 
 
@@ -35,7 +35,7 @@ class Scripted:
             raise self.ready
         return "1.0"
 
-    def run(self, effort: int, limit: float) -> Answer:
+    def run(self, effort: float, limit: float) -> Answer:
         assert not self.closed
         return self.act(effort)
 
@@ -52,7 +52,7 @@ def steady(seconds: float = 2.0, value: float | None = 1.0) -> Worker:
 
 
 def failing(error: Exception, *, ready: bool = True) -> Worker:
-    def act(effort: int) -> Answer:
+    def act(effort: float) -> Answer:
         raise error
 
     return Scripted(act, None if ready else error)
@@ -123,7 +123,7 @@ def test_a_real_solver_of_a_wrong_cost_is_marked() -> None:
             self.act = prepare(find_solver(self.order.task, "otbr_fast"), self.order)
             return None
 
-        def run(self, effort: int, limit: float) -> Answer:
+        def run(self, effort: float, limit: float) -> Answer:
             assert self.order is not None
             honest = self.act(effort)
             lie = 1.001 if self.order.solver == "pot" else 1.0
@@ -216,7 +216,7 @@ def test_ctrl_c_keeps_the_finished_cells_and_ends_the_others() -> None:
     workers: list[Scripted] = []
     kept: list[str] = []
 
-    def interrupted(effort: int) -> Answer:
+    def interrupted(effort: float) -> Answer:
         raise KeyboardInterrupt
 
     def open_worker(order: Order) -> Worker:
@@ -237,30 +237,46 @@ def test_ctrl_c_keeps_the_finished_cells_and_ends_the_others() -> None:
     assert all(worker.closed for worker in workers)
 
 
-def test_an_entropic_solver_gets_efforts_until_the_error_is_reached() -> None:
-    efforts: list[int] = []
+def test_an_entropic_solver_is_asked_for_less_until_the_error_is_reached() -> None:
+    """Its own error is a tenth of the one that counts."""
+    efforts: list[float] = []
 
-    def act(effort: int) -> Answer:
+    def act(effort: float) -> Answer:
         efforts.append(effort)
-        return answer(error=10.0 ** -(4 + effort))
+        return answer(error=10 * effort)
 
     solvers = contestants("otbr_fast", "pot", task="entropic")
-    chosen = plan("entropic", regs=(0.1,), repeats=2)
     workers = opener(pot=lambda: Scripted(act), otbr_fast=lambda: Scripted(accurate))
-    results = run_plan(chosen, solvers=solvers, open_worker=workers)
+    results = run_plan(plan("entropic", regs=(0.1,)), solvers=solvers, open_worker=workers)
     found = entry(results, "pot")
-    assert found.effort == 2
-    assert found.error == 1e-6
-    assert efforts[:3] == [0, 1, 2]
-    assert set(efforts[3:]) == {2}
+    assert efforts[:2] == [1e-6, pytest.approx(0.8e-7)]
+    assert set(efforts[1:]) == {found.effort}
+    assert found.error == pytest.approx(0.8e-6)
     assert found.agrees is True
 
 
-def accurate(effort: int) -> Answer:
+def test_an_entropic_solver_without_tolerance_gets_more_iterations() -> None:
+    budgets: list[float] = []
+
+    def act(effort: float) -> Answer:
+        budgets.append(effort)
+        return answer(error=1e-4 / effort)
+
+    solvers = contestants("otbr_fast", "geomloss", task="entropic")
+    workers = opener(geomloss=lambda: Scripted(act), otbr_fast=lambda: Scripted(accurate))
+    chosen = plan("entropic", regs=(0.1,), solvers=None)
+    found = entry(run_plan(chosen, solvers=solvers, open_worker=workers), "geomloss")
+    assert budgets[:5] == [10, 20, 40, 80, 160]
+    assert found.effort == 160
+
+
+def accurate(effort: float) -> Answer:
     return answer(error=1e-9)
 
 
-@pytest.mark.parametrize(("error", "told"), [(1e-3, "1.0e-03"), (None, "not finite")])
+@pytest.mark.parametrize(
+    ("error", "told"), [(1e-3, "1.0e-03"), (1.01e-6, "1.0e-06"), (None, "not finite")]
+)
 def test_an_entropic_solver_that_never_gets_there_is_told_so(
     error: float | None, told: str
 ) -> None:
@@ -296,7 +312,7 @@ def test_the_first_run_counts_if_it_is_long(quick: bool) -> None:
     calls: Iterator[int] = count()
     seconds = 0.1 if quick else 30.0
 
-    def act(effort: int) -> Answer:
+    def act(effort: float) -> Answer:
         return answer(seconds if next(calls) else seconds + 0.5)
 
     workers = opener(pot=lambda: Scripted(act))

@@ -16,6 +16,7 @@ from otbr_fast.bench.solvers import Solver, SolverError
 _LONG_ENOUGH = 1.0  # seconds after which a first run is no slower than the next, and counts
 _ENOUGH = 0.5  # seconds of turns: where they are short, there are up to `_MORE_TURNS` times as many
 _MORE_TURNS = 5
+_MOST_ATTEMPTS = 20  # at an entropic solver's error
 
 
 class Worker(Protocol):
@@ -24,7 +25,7 @@ class Worker(Protocol):
     def wait_ready(self) -> str | None:
         """Wait until it can run; return its library's version."""
 
-    def run(self, effort: int, limit: float) -> Answer:
+    def run(self, effort: float, limit: float) -> Answer:
         """Let it run once."""
 
     def close(self) -> None:
@@ -66,25 +67,26 @@ class Contestant:
 
     def _first(self) -> Answer | None:
         """Return the first run that is good enough, if it is one that counts."""
-        for effort in range(self._solver.efforts):
+        harder, target = self._solver.harder, self._plan.target
+        effort = 0.0 if harder is None else harder(None, None, target)
+        error: float | None = None
+        for _ in range(_MOST_ATTEMPTS):
+            if effort is None:
+                break
             self.entry.effort = effort
             answer = self._run()
             if answer is None:
                 return None
-            if effort == 0:
+            if self.entry.memory is None:
                 self.entry.memory = answer.memory
-            self.entry.value, self.entry.error = answer.value, answer.error
-            if self._is_good(answer):
+            error = answer.error
+            if harder is None or (error is not None and error <= target):
                 counts = answer.seconds >= _LONG_ENOUGH and not self._solver.compiles
                 return answer if counts else None
-        error = "not finite" if self.entry.error is None else f"{self.entry.error:.1e}"
-        self._stop("not_reached", f"its error stayed at {error}")
+            effort = harder(effort, error, target)
+        told = "not finite" if error is None else f"{error:.1e}"
+        self._stop("not_reached", f"its error stayed at {told}")
         return None
-
-    def _is_good(self, answer: Answer) -> bool:
-        if self._solver.task != "entropic":
-            return True
-        return answer.error is not None and answer.error <= self._plan.target
 
     def _run(self) -> Answer | None:
         try:

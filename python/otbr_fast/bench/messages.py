@@ -18,8 +18,7 @@ class Order:
     problem: str
     threads: int
     calls: int
-    reg: float | None
-    target: float | None
+    reg: float | None = None
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class Remote:
         version: str | None = reply["ready"]
         return version
 
-    def run(self, effort: int, limit: float) -> Answer:
+    def run(self, effort: float, limit: float) -> Answer:
         """Let it run once.
 
         Raises

@@ -72,8 +72,8 @@ class Entry(_Record):
         Bytes by which the first run raised the peak resident size.
     value, error : float, optional
         See `otbr_fast.bench.reading`, of the last run.
-    effort : int
-        Entropic: which of the solver's settings reached the error.
+    effort : float
+        Entropic: the tolerance, or number of iterations, that the solver was given.
     agrees : bool, optional
         Whether its result is that of the others; None where there is nothing to compare.
     """
@@ -88,7 +88,7 @@ class Entry(_Record):
     memory: int | None = None
     value: float | None = None
     error: float | None = None
-    effort: int = 0
+    effort: float = 0
     is_bound: bool = False
     agrees: bool | None = None
 

@@ -97,11 +97,10 @@ class _Runner:
         with TemporaryDirectory(prefix="otbr-fast-bench-") as folder:
             path = Path(folder) / "problem.npz"
             able, excused, reg = self._lay_out(case, cell, path)
-            target = None if reg is None else self._plan.target
 
             def order(solver: Solver) -> Order:
                 name, threads = solver.name, self._plan.threads
-                return Order(case.task, name, str(path), threads, case.calls, reg, target)
+                return Order(case.task, name, str(path), threads, case.calls, reg)
 
             entries, absent = compete(able, order, self._plan, self._open)
         for solver in able:

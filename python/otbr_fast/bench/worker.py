@@ -49,14 +49,14 @@ def main() -> None:
         channel.write(reply)
 
 
-def prepare(solver: Solver, order: Order) -> Callable[[int], Answer]:
+def prepare(solver: Solver, order: Order) -> Callable[[float], Answer]:
     """Read the problem and return what runs the contestant on it, at an effort."""
     problem = Problem.load(Path(order.problem))
-    setting = Setting(order.threads, order.reg, order.target)
+    setting = Setting(order.threads, order.reg)
     runs = [solver.prepare(part, setting) for part in problem.parts()]
     calls = [runs[i % len(runs)] for i in range(order.calls)]
 
-    def answer(effort: int) -> Answer:
+    def answer(effort: float) -> Answer:
         peak = watch_memory()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -24,20 +24,16 @@ class Setting:
         How many it may use.
     reg : float, optional
         Entropic: the regularisation, in units of the cost.
-    target : float, optional
-        Entropic: the L1 error of the marginals to reach.
     """
 
     threads: int = 1
     reg: float | None = None
-    target: float | None = None
 
-    @property
-    def entropic(self) -> tuple[float, float]:
-        """The regularisation and the error, which must be there."""
-        if self.reg is None or self.target is None:
-            raise ValueError("an entropic task needs reg and target")
-        return self.reg, self.target
+    def entropic_reg(self) -> float:
+        """Return the regularisation, which must be there."""
+        if self.reg is None:
+            raise ValueError("an entropic task needs a regularisation")
+        return self.reg
 
 
 class SolverError(Exception):
@@ -50,8 +46,13 @@ def pot_environment(*backends: str) -> dict[str, str]:
     return {f"POT_BACKEND_DISABLE_{name}": "1" for name in others}
 
 
-Run = Callable[[int], Any]
-"""One timed call, at an effort: the cost (exact), the plan (entropic) or the distances."""
+Run = Callable[[float], Any]
+"""One timed call: the cost (exact), the plan (entropic) or the distances. Its argument is for
+entropic solvers: the effort, which is a tolerance or a number of iterations."""
+
+Harder = Callable[[float | None, float | None, float], float | None]
+"""From (effort, error, target): the effort to reach the target with, after one that left this
+error; the first where effort is None; None where there is no more to try."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Solver:
         From (problem, setting), imports the module, converts the problem, and returns the call.
     refuses : callable
         From a problem, the reason for which it does not apply, or None.
-    efforts : int
-        Entropic: how many settings, ever more accurate, it has to reach an error with.
+    harder : callable, optional
+        Entropic: how it is asked for more accuracy.
     compiles : bool
         Its first call of a shape compiles, and is not timed.
     is_bound : bool
@@ -89,7 +90,7 @@ class Solver:
     package: str
     prepare: Callable[[Problem, Setting], Run]
     refuses: Callable[[Problem], str | None] = lambda problem: None
-    efforts: int = 1
+    harder: Harder | None = None
     compiles: bool = False
     is_bound: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from otbr_fast.bench.solvers.base import Run, Setting, Solver, pot_environment
 def _ours(problem: Problem, setting: Setting) -> Run:
     from otbr_fast import ot
 
-    def run(effort: int) -> Any:
+    def run(effort: float) -> Any:
         return ot.cost_matrix(problem.X, problem.Y, n_threads=setting.threads)
 
     return run

@@ -1,8 +1,9 @@
 """Solvers of entropic transport: each returns its plan, at an effort.
 
-Those that stop at an error of their own are asked for ever smaller ones, a quarter of the last,
-since each measures it in its own way; the one that only takes a number of iterations gets twice
-the last. Whether the error is reached is judged alike for all, see `otbr_fast.bench.reading`.
+The error is measured alike for all (`otbr_fast.bench.reading`), after the run. Most solvers stop
+at an error of their own, in their own norm: they are asked for the target, and then for as much
+less as the measured error was too large. The one that only takes a number of iterations gets twice
+as many each time.
 """
 
 from __future__ import annotations
@@ -13,13 +14,24 @@ from otbr_fast.bench.problem import Problem
 from otbr_fast.bench.solvers.base import Run, Setting, Solver, pot_environment
 
 _NO_LIMIT = 10**7
-_TOLERANCES = 6
-_BUDGETS = 18
-_FIRST_BUDGET = 10
+_FIRST_BUDGET, _LAST_BUDGET = 10, 10**6
+_LEAST_TOLERANCE = 1e-16
+_MARGIN = 0.8
 
 
-def _tolerance(target: float, effort: int) -> float:
-    return target / 4.0**effort
+def _tighter(effort: float | None, error: float | None, target: float) -> float | None:
+    """Ask for a smaller error of the solver's own."""
+    if effort is None:
+        return target
+    smaller = 0.0 if error is None else _MARGIN * effort * target / error
+    return smaller if smaller >= _LEAST_TOLERANCE else None
+
+
+def _longer(effort: float | None, error: float | None, target: float) -> float | None:
+    """Ask for twice as many iterations."""
+    if effort is None:
+        return _FIRST_BUDGET
+    return 2 * effort if effort < _LAST_BUDGET else None
 
 
 def _masses(problem: Problem) -> tuple[Any, Any]:
@@ -31,16 +43,16 @@ def _masses(problem: Problem) -> tuple[Any, Any]:
 def _ours(problem: Problem, setting: Setting) -> Run:
     from otbr_fast import ot
 
-    reg, target = setting.entropic
+    reg = setting.entropic_reg()
 
-    def run(effort: int) -> Any:
+    def run(effort: float) -> Any:
         return ot.sinkhorn(
             problem.a,
             problem.b,
             problem.M,
             reg,
             numItermax=_NO_LIMIT,
-            stopThr=_tolerance(target, effort),
+            stopThr=effort,
             n_threads=setting.threads,
         )
 
@@ -52,16 +64,15 @@ def _pot(
 ) -> Run:
     import ot
 
-    reg, target = setting.entropic
+    reg = setting.entropic_reg()
     arguments: tuple[Any, ...] = (*_masses(problem), problem.cost())
     if backend == "torch":
         import torch
 
         arguments = tuple(map(torch.from_numpy, arguments))
 
-    def run(effort: int) -> Any:
-        stop = _tolerance(target, effort)
-        return ot.sinkhorn(*arguments, reg, method=method, numItermax=_NO_LIMIT, stopThr=stop)
+    def run(effort: float) -> Any:
+        return ot.sinkhorn(*arguments, reg, method=method, numItermax=_NO_LIMIT, stopThr=effort)
 
     return run
 
@@ -73,7 +84,7 @@ def _ott(problem: Problem, setting: Setting, log_domain: bool) -> Run:
     from ott.solvers.linear.sinkhorn import Sinkhorn
 
     jax.config.update("jax_enable_x64", True)  # or float64 is cut to float32
-    reg, target = setting.entropic
+    reg = setting.entropic_reg()
     a, b = map(jax.numpy.asarray, _masses(problem))
     M = jax.numpy.asarray(problem.cost())
 
@@ -83,8 +94,8 @@ def _ott(problem: Problem, setting: Setting, log_domain: bool) -> Run:
 
     compiled = jax.jit(plan)
 
-    def run(effort: int) -> Any:
-        return compiled(a, b, M, _tolerance(target, effort)).block_until_ready()
+    def run(effort: float) -> Any:
+        return compiled(a, b, M, effort).block_until_ready()
 
     return run
 
@@ -93,11 +104,11 @@ def _geomloss(problem: Problem, setting: Setting) -> Run:
     import torch
     from geomloss import ot
 
-    reg, _ = setting.entropic
+    reg = setting.entropic_reg()
     a, b, M = map(torch.from_numpy, (*_masses(problem), problem.cost()))
 
-    def run(effort: int) -> Any:
-        return ot.solve(M, reg=reg, a=a, b=b, max_iter=_FIRST_BUDGET * 2**effort).plan
+    def run(effort: float) -> Any:
+        return ot.solve(M, reg=reg, a=a, b=b, max_iter=int(effort)).plan
 
     return run
 
@@ -111,7 +122,7 @@ def _pot_solver(method: str, backend: Literal["numpy", "torch"]) -> Solver:
         "ot",
         "POT",
         lambda problem, setting: _pot(problem, setting, method, backend),
-        efforts=_TOLERANCES,
+        harder=_tighter,
         environment=pot_environment(*(["PYTORCH"] if backend == "torch" else [])),
     )
 
@@ -124,7 +135,7 @@ def _ott_solver(name: str, label: str, *, log_domain: bool) -> Solver:
         "ott",
         "ott-jax",
         lambda problem, setting: _ott(problem, setting, log_domain),
-        efforts=_TOLERANCES,
+        harder=_tighter,
         compiles=True,
     )
 
@@ -137,7 +148,7 @@ ENTROPIC = (
         "otbr_fast",
         "otbr-fast",
         _ours,
-        efforts=_TOLERANCES,
+        harder=_tighter,
     ),
     _pot_solver("sinkhorn", "numpy"),
     _pot_solver("sinkhorn", "torch"),
@@ -145,5 +156,5 @@ ENTROPIC = (
     _pot_solver("sinkhorn_log", "torch"),
     _ott_solver("ott-jax", "OTT-JAX", log_domain=True),
     _ott_solver("ott-jax-kernel", "OTT-JAX, kernel", log_domain=False),
-    Solver("geomloss", "GeomLoss", "entropic", "geomloss", "geomloss", _geomloss, efforts=_BUDGETS),
+    Solver("geomloss", "GeomLoss", "entropic", "geomloss", "geomloss", _geomloss, harder=_longer),
 )

@@ -16,7 +16,7 @@ _LP_ENTRIES = 256 * 256
 def _ours(problem: Problem, setting: Setting) -> Run:
     from otbr_fast import ot
 
-    def run(effort: int) -> float:
+    def run(effort: float) -> float:
         result = ot.solve(problem.M, problem.a, problem.b, n_threads=setting.threads)
         if result.status != "optimal":
             gap = result.certificate.duality_gap
@@ -29,7 +29,7 @@ def _ours(problem: Problem, setting: Setting) -> Run:
 def _pot(problem: Problem, setting: Setting) -> Run:
     import ot
 
-    def run(effort: int) -> float:
+    def run(effort: float) -> float:
         return float(ot.emd2(problem.a, problem.b, problem.M, numItermax=_NO_LIMIT))
 
     return run
@@ -38,7 +38,7 @@ def _pot(problem: Problem, setting: Setting) -> Run:
 def _sparse_ot(problem: Problem, setting: Setting) -> Run:
     import sparse_ot
 
-    def run(effort: int) -> float:
+    def run(effort: float) -> float:
         return float(sparse_ot.emd2(problem.a, problem.b, problem.M, numItermax=_NO_LIMIT))
 
     return run
@@ -49,7 +49,7 @@ def _scipy_assignment(problem: Problem, setting: Setting) -> Run:
 
     M = problem.cost()
 
-    def run(effort: int) -> float:
+    def run(effort: float) -> float:
         pairs = linear_sum_assignment(M)
         return float(M[pairs].mean(dtype=np.float64))
 
@@ -61,7 +61,7 @@ def _lapx(problem: Problem, setting: Setting) -> Run:
 
     M = problem.cost()
 
-    def run(effort: int) -> float:
+    def run(effort: float) -> float:
         columns, _ = lap.lapjv(M, return_cost=False)
         return float(M[np.arange(len(M)), columns].mean(dtype=np.float64))
 
@@ -79,7 +79,7 @@ def _highs(problem: Problem, setting: Setting) -> Run:
     A: Any = sparse.csr_array(sparse.vstack([rows, columns]))
     b = np.concatenate([problem.a, problem.b])
 
-    def run(effort: int) -> float:
+    def run(effort: float) -> float:
         found = linprog(M.ravel(), A_eq=A, b_eq=b, method="highs")
         if found.fun is None or found.status != 0:
             raise SolverError(f"linprog: {found.message}")
