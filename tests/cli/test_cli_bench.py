@@ -39,7 +39,7 @@ def test_a_run_shows_tables_and_leaves_files(found: Path) -> None:
         "otbr_fast",
         "scipy HiGHS",
         "times ours",
-        "threads for each: 1",
+        "float64, 1 thread",
     ):
         assert word in shown
     results = json.loads((found / "results.json").read_text())
@@ -135,6 +135,7 @@ def test_layers_of_a_checkpoint(tmp_path: Path) -> None:
         (("--sizes", "big"), "--sizes"),
         (("--dtypes", "int8"), "dtypes"),
         (("--repeats", "0"), "repeats"),
+        (("--threads", "0"), "threads"),
         (("--share", "1"), "share"),
         (("--regs", "-1"), "regs"),
         (("--pot-old", "."), "pip install --no-deps --target"),

@@ -159,6 +159,19 @@ def test_a_time_limit_in_one_family_says_nothing_of_another() -> None:
     assert [e.status for e in found if e] == ["time_limit", "time_limit"]
 
 
+def test_everything_is_run_with_each_number_of_threads() -> None:
+    asked: list[int] = []
+
+    def open_worker(order: Order) -> Worker:
+        asked.append(order.threads)
+        return steady()
+
+    chosen = plan(sizes=(4, 5), threads=(1, 2))
+    results = run_plan(chosen, solvers=THREE[:1], open_worker=open_worker)
+    assert [(cell.threads, cell.n) for cell in results.cells] == [(1, 4), (1, 5), (2, 4), (2, 5)]
+    assert asked == [1, 1, 2, 2]
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_a_failure_is_told_and_the_others_go_on(ready: bool) -> None:
     broken = opener(pot=lambda: failing(SolverError("it warned: cut short"), ready=ready))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -52,8 +52,8 @@ class Plan(BaseModel):
         Of the cost, or the points.
     repeats : int
         Timed runs of each contestant, at least.
-    threads : int
-        Of each contestant.
+    threads : tuple of int
+        Of each contestant; all is run with each number.
     seed : int
         Of the problems.
     time_limit : float
@@ -81,7 +81,7 @@ class Plan(BaseModel):
     grids: dict[Task, Grid]
     dtypes: tuple[DType, ...] = ("float64",)
     repeats: PositiveInt = 3
-    threads: PositiveInt = 1
+    threads: tuple[PositiveInt, ...] = (1,)
     seed: NonNegativeInt = 0
     time_limit: PositiveFloat = 60
     regs: tuple[PositiveFloat, ...] = (0.05, 0.005, 0.0005)
@@ -119,6 +119,8 @@ class Case:
         In one run.
     layer : str, optional
         Where the problem comes from in the checkpoint.
+    threads : int
+        Of each contestant.
     """
 
     task: Task
@@ -130,6 +132,7 @@ class Case:
     reg: float | None = None
     calls: int = 1
     layer: str | None = None
+    threads: int = 1
 
 
 def cases(plan: Plan) -> list[Case]:
@@ -140,7 +143,9 @@ def cases(plan: Plan) -> list[Case]:
             if family in _NOT_FOR[task]:
                 continue
             for dtype in plan.dtypes:
-                found += _line(plan, task, family, dtype, grid.sizes)
+                line = list(_line(plan, task, family, dtype, grid.sizes))
+                for threads in plan.threads:
+                    found += [replace(case, threads=threads) for case in line]
     return found
 
 

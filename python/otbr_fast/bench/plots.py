@@ -24,9 +24,9 @@ _Value = Callable[[Cell, Entry], float]
 
 
 def write_pictures(results: Results, folder: Path, *, overwrite: bool = False) -> None:
-    """Write PNG files of what was found; none for a task that was not run."""
-    dtype = results.plan.dtypes[0]
-    exact, entropic = (cells_of(results, task, dtype) for task in ("exact", "entropic"))
+    """Write PNG files of the first dtype and number of threads; none for a task not run."""
+    first = results.plan.dtypes[0], results.plan.threads[0]
+    exact, entropic = (cells_of(results, task, *first) for task in ("exact", "entropic"))
     figures = (
         _figure(_by_family(exact), _size, _seconds, ("n", "seconds a call")),
         _figure(_by_family(exact), _size, _ratio, ("n", "times as long as ours")),

@@ -104,6 +104,7 @@ class Cell(_Record):
     reg: float | None = None
     calls: int = 1
     layer: str | None = None
+    threads: int = 1
     entries: list[Entry] = []
 
     def entry(self, solver: str) -> Entry | None:

@@ -93,14 +93,14 @@ class _Runner:
             reg=case.reg,
             calls=case.calls,
             layer=case.layer,
+            threads=case.threads,
         )
         with TemporaryDirectory(prefix="otbr-fast-bench-") as folder:
             path = Path(folder) / "problem.npz"
             able, excused, reg = self._lay_out(case, cell, path)
 
             def order(solver: Solver) -> Order:
-                name, threads = solver.name, self._plan.threads
-                return Order(case.task, name, str(path), threads, case.calls, reg)
+                return Order(case.task, solver.name, str(path), case.threads, case.calls, reg)
 
             entries, absent = compete(able, order, self._plan, self._open)
         for solver in able:
@@ -169,7 +169,7 @@ def _stage(case: Case) -> str:
 
 
 def _line(cell: Cell, solver: str) -> tuple[object, ...]:
-    return cell.task, cell.family, cell.dtype, cell.reg, solver
+    return cell.task, cell.family, cell.dtype, cell.reg, cell.threads, solver
 
 
 def _is_chosen(solver: Solver, plan: Plan) -> bool:

@@ -43,9 +43,10 @@ def fastest_peer(cell: Cell) -> Entry | None:
     return min(peers, key=median_seconds, default=None)
 
 
-def cells_of(results: Results, task: Task, dtype: str) -> list[Cell]:
-    """Return a task's cells in a dtype."""
-    return [cell for cell in results.cells if (cell.task, cell.dtype) == (task, dtype)]
+def cells_of(results: Results, task: Task, dtype: str, threads: int) -> list[Cell]:
+    """Return a task's cells in a dtype, with a number of threads."""
+    wanted = (task, dtype, threads)
+    return [cell for cell in results.cells if (cell.task, cell.dtype, cell.threads) == wanted]
 
 
 def solvers_in(cells: Sequence[Cell]) -> dict[str, str]:

@@ -64,12 +64,9 @@ def long_tables(results: Results) -> list[Table]:
 
 def summary_tables(results: Results) -> list[Table]:
     """Return, for each task, how many times as fast as its best-known peer ours is."""
-    tables = []
-    for task in results.plan.grids:
-        cells = cells_of(results, task, results.plan.dtypes[0])
-        if cells:
-            tables.append(_summary(results, task, cells))
-    return tables
+    dtype = results.plan.dtypes[0]
+    chapters = _chapters(results)
+    return [_summary(results, title, cells) for title, cells in chapters if cells[0].dtype == dtype]
 
 
 def environment_text(results: Results) -> str:
@@ -82,7 +79,7 @@ def environment_text(results: Results) -> str:
     told = (
         f"{facts.date[:10]}; {facts.cpu}, {facts.cores} cores{memory}, "
         f"{facts.versions.get('platform')}; {versions}. Medians of "
-        f"{plan.repeats} or more paired runs, threads for each: {plan.threads}. Command: "
+        f"{plan.repeats} or more paired runs. Command: "
         f"{facts.command}."
     )
     if not results.complete:
@@ -123,9 +120,11 @@ def to_rich(table: Table) -> RichTable:
 def _chapters(results: Results) -> Iterator[tuple[str, list[Cell]]]:
     for task in results.plan.grids:
         for dtype in results.plan.dtypes:
-            cells = cells_of(results, task, dtype)
-            if cells:
-                yield f"{_title(results, task)}, {dtype}", cells
+            for threads in results.plan.threads:
+                cells = cells_of(results, task, dtype, threads)
+                if cells:
+                    s = "" if threads == 1 else "s"
+                    yield f"{_title(results, task)}, {dtype}, {threads} thread{s}", cells
 
 
 def _long(results: Results, title: str, cells: Sequence[Cell]) -> Table:
@@ -177,7 +176,8 @@ def _memory(title: str, cells: Sequence[Cell]) -> Table:
     )
 
 
-def _summary(results: Results, task: Task, cells: Sequence[Cell]) -> Table:
+def _summary(results: Results, title: str, cells: Sequence[Cell]) -> Table:
+    task = cells[0].task
     reference = _REFERENCES[task]
     label = solvers_in(cells).get(reference, reference)
     sizes = sorted({max(cell.n, cell.m) for cell in cells})
@@ -187,7 +187,7 @@ def _summary(results: Results, task: Task, cells: Sequence[Cell]) -> Table:
         texts[max(cell.n, cell.m)] = _summary_text(cell, reference, results.plan.time_limit)
     named = ("problem", "reg / max(M)") if task == "entropic" else ("problem",)
     return Table(
-        f"{_title(results, task)}: times as fast as {label} (and as the fastest other peer)",
+        f"{title}: times as fast as {label} (and as the fastest other peer)",
         (*named, *(f"n = {size}" for size in sizes)),
         tuple((*kind, *(texts.get(size, "") for size in sizes)) for kind, texts in rows.items()),
         len(named),

@@ -112,9 +112,12 @@ def command(
         typer.Option(metavar="N", help="Timed runs, at least.", rich_help_panel=_WHO),
     ] = None,
     threads: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            metavar="N", help="CPU threads of each.", show_default="1", rich_help_panel=_WHO
+            metavar="N,...",
+            help="CPU threads of each; all is run with each number.",
+            show_default="1",
+            rich_help_panel=_WHO,
         ),
     ] = None,
     time_limit: Annotated[
@@ -164,7 +167,7 @@ def command(
         "solvers": _words(solvers),
         "pot_old": None if pot_old is None else _folder_of_pot(pot_old),
         "repeats": repeats,
-        "threads": threads,
+        "threads": parse_numbers(threads, int, "--threads"),
         "time_limit": time_limit,
     }
     given = {name: value for name, value in changes.items() if value is not None}
