@@ -93,6 +93,11 @@ class Plan(BaseModel):
     arch: str | None = None
     share: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
+    def without_folders(self) -> Plan:
+        """Return the plan with names instead of paths, which are nobody else's business."""
+        paths = {"pot_old": self.pot_old, "checkpoint": self.checkpoint}
+        return self.model_copy(update={k: Path(p.name) for k, p in paths.items() if p})
+
     @model_validator(mode="after")
     def _check(self) -> Plan:
         for grid in self.grids.values():

@@ -42,7 +42,7 @@ class Environment(_Record):
         from otbr_fast import show_versions
 
         return cls(
-            command=" ".join(["otbr-fast", *sys.argv[1:]]),
+            command=" ".join(["otbr-fast", *map(_without_folder, sys.argv[1:])]),
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             cpu=_cpu_name(),
             cores=os.cpu_count() or 1,
@@ -164,6 +164,10 @@ def _peers() -> dict[str, str | int | None]:
         except PackageNotFoundError:
             found[package] = None
     return found
+
+
+def _without_folder(argument: str) -> str:
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def _cpu_name() -> str:

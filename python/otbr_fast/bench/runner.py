@@ -71,7 +71,7 @@ class _Runner:
     def __init__(self, plan: Plan, solvers: tuple[Solver, ...], open_worker: OpenWorker) -> None:
         self._plan, self._open = plan, open_worker
         self._too_slow: dict[tuple[object, ...], Cell] = {}
-        self.results = Results(environment=Environment.here(), plan=plan)
+        self.results = Results(environment=Environment.here(), plan=plan.without_folders())
         self._solvers = []
         for solver in solvers:
             if solver.task not in plan.grids or not _is_chosen(solver, plan):

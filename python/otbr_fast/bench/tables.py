@@ -37,6 +37,8 @@ _WORDS = {
     "not_applicable": "–",
 }
 
+_NOT_PACKAGES = ("platform", "threads", "build_profile")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -72,15 +74,14 @@ def summary_tables(results: Results) -> list[Table]:
 def environment_text(results: Results) -> str:
     """Return in a sentence or two where the results come from, and who was not there."""
     facts, plan = results.environment, results.plan
-    told_apart = ("platform", "simd", "threads", "build_profile")
-    packages = {name: v for name, v in facts.versions.items() if v and name not in told_apart}
-    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
-    memory = "" if facts.memory is None else f", {facts.memory / 2**30:.0f} GiB"
+    machine = [facts.cpu, f"{facts.cores} cores", facts.versions.get("platform")]
+    if facts.memory is not None:
+        machine.insert(2, f"{facts.memory / 2**30:.0f} GiB")
+    if facts.load is not None:
+        machine.append(f"load {facts.load:.1f} at the start")
     told = (
-        f"{facts.date[:10]}; {facts.cpu}, {facts.cores} cores{memory}, "
-        f"{facts.versions.get('platform')}; {versions}. Medians of "
-        f"{plan.repeats} or more paired runs. Command: "
-        f"{facts.command}."
+        f"{facts.date[:10]}; {', '.join(map(str, machine))}; {', '.join(_versions(results))}. "
+        f"Medians of {plan.repeats} or more paired runs. Command: {facts.command}."
     )
     if not results.complete:
         told += " Interrupted: what was finished is shown."
@@ -99,11 +100,12 @@ def to_markdown(table: Table) -> str:
 def to_rich(table: Table) -> RichTable:
     """Return a table for a terminal, its notes as the caption."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
     shown = RichTable(
-        title=table.title,
-        caption="\n".join(table.notes) or None,
+        title=escape(table.title),
+        caption=escape("\n".join(table.notes)) or None,
         box=box.SIMPLE_HEAD,
         header_style="bold",
         title_justify="left",
@@ -113,8 +115,16 @@ def to_rich(table: Table) -> RichTable:
     for i, name in enumerate(table.header):
         shown.add_column(name, justify="left" if i < table.n_names else "right")
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(escape, row))
     return shown
+
+
+def _versions(results: Results) -> list[str]:
+    facts = results.environment.versions
+    packages = {k: v for k, v in facts.items() if v and k not in _NOT_PACKAGES}
+    entries = (entry for cell in results.cells for entry in cell.entries)
+    old = {entry.label: entry.version for entry in entries if entry.solver == "pot-old"}
+    return [f"{name} {version}" for name, version in {**packages, **old}.items() if version]
 
 
 def _chapters(results: Results) -> Iterator[tuple[str, list[Cell]]]:

@@ -147,7 +147,7 @@ def command(
         typer.Option(
             metavar="FILE.md",
             help="Put the tables between this document's '<!-- bench:begin -->' and "
-            "'<!-- bench:end -->'; may be repeated.",
+            "'<!-- bench:end -->'; after 'bench:begin summary' the ratios only. May be repeated.",
             show_default=False,
         ),
     ] = None,
