@@ -21,7 +21,7 @@ def _ours(problem: Problem, setting: Setting) -> Run:
         if result.status != "optimal":
             gap = result.certificate.duality_gap
             raise SolverError(f"its plan is not proven optimal: {result.status}, gap {gap:.1e}")
-        return result.value
+        return float(result.value)
 
     return run
 
