@@ -45,9 +45,7 @@ def check(problem: Transport) -> None:
         warnings.simplefilter("error")
         theirs = pot.emd2(problem.a, problem.b, M / scale, numItermax=NO_LIMIT) * scale
     for k, search in enumerate(SEARCHES):
-        result = _core.solve_exact(
-            problem.M, problem.a, problem.b, 2**62, 1 + k % 2, search=search
-        )
+        result = _core.solve_exact(problem.M, problem.a, problem.b, 2**62, 1 + k % 2, search=search)
         plan = np.zeros(M.shape)
         plan[result.rows, result.cols] = result.masses
         reduced = M - result.u[:, None] - result.v

@@ -17,6 +17,7 @@ __all__ = [
 ]
 
 __version__: str
+
 build_profile: str
 
 @final
@@ -43,6 +44,8 @@ class ExactSolution:
     def status(self) -> Literal["optimal", "iteration_limit", "time_limit", "not_proven"]: ...
     @property
     def n_iter(self) -> int: ...
+    @property
+    def hint_v(self) -> NDArray[np.float64]: ...
     @property
     def core_rows(self) -> NDArray[np.uint32]: ...
     @property

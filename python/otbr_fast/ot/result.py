@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Status = Literal["optimal", "converged", "iteration_limit", "time_limit", "not_proven"]
 
 
+# Potentials of the columns to start from, rows and columns of the cells the simplex ran on.
+Hint = tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32]]
+
+
 @dataclass(frozen=True)
 class Entries:
     """The positive entries of a plan, row by row."""
@@ -112,8 +116,8 @@ class OTResult:
     errors: NDArray[np.float64] | None
     _plan: Entries | NDArray[Any] = field(repr=False)
     _tensors: bool = field(repr=False)
-    # Exact: rows and columns of the cells the simplex ran on, for a warm start.
-    _core: tuple[NDArray[np.uint32], NDArray[np.uint32]] | None = field(default=None, repr=False)
+    # Exact: what a warm start takes.
+    _hint: Hint | None = field(default=None, repr=False)
 
     @cached_property
     def plan(self) -> csr_array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from otbr_fast import _core
 from otbr_fast.ot.arrays import (
@@ -20,7 +19,7 @@ from otbr_fast.ot.arrays import (
     requires_grad,
     to_numpy,
 )
-from otbr_fast.ot.result import Certificate, Entries, OTResult
+from otbr_fast.ot.result import Certificate, Entries, Hint, OTResult
 
 NO_LIMIT = 2**63
 _DEFAULT_PASSES = 10_000
@@ -131,19 +130,18 @@ def solve(
     return exact_result(solution, (cost.shape[0], cost.shape[1]), sources)
 
 
-def _start(
-    warmstart: OTResult | tuple[Any, Any] | None,
-) -> tuple[Vector, NDArray[np.uint32], NDArray[np.uint32]] | None:
+def _start(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
     """Potentials of the columns, and a core where one is known."""
     if warmstart is None:
         return None
-    nothing = np.empty(0, dtype=np.uint32)
-    known = warmstart._core if isinstance(warmstart, OTResult) else None
-    core_rows, core_cols = known or (nothing, nothing)
+    if isinstance(warmstart, OTResult):
+        if warmstart._hint is not None and warmstart._hint[0].size:
+            return warmstart._hint
+        warmstart = warmstart.potentials
     # Potentials of the rows follow from those of the columns.
-    given = warmstart.potentials if isinstance(warmstart, OTResult) else warmstart
-    v = np.ascontiguousarray(to_numpy(given[1], "warmstart"), dtype=np.float64)
-    return v, core_rows, core_cols
+    v = np.ascontiguousarray(to_numpy(warmstart[1], "warmstart"), dtype=np.float64)
+    nothing = np.empty(0, dtype=np.uint32)
+    return v, nothing, nothing
 
 
 def exact_result(
@@ -163,7 +161,7 @@ def exact_result(
         errors=None,
         _plan=Entries(solution.rows, solution.cols, solution.masses, shape),
         _tensors=any_tensor(sources),
-        _core=(solution.core_rows, solution.core_cols),
+        _hint=(solution.hint_v, solution.core_rows, solution.core_cols),
     )
 
 

@@ -25,6 +25,7 @@ pub struct ExactSolution {
     marginal_error: f64,
     status: &'static str,
     n_iter: u64,
+    hint_v: Py<PyArray1<f64>>,
     core_rows: Py<PyArray1<u32>>,
     core_cols: Py<PyArray1<u32>>,
 }
@@ -46,11 +47,7 @@ pub fn solve_exact<'py>(
     search: Option<&str>,
 ) -> PyResult<ExactSolution> {
     let (a, b) = (vector("a", &a)?, vector("b", &b)?);
-    let start = start.as_ref().map(|(v, rows, cols)| {
-        let core = vector("core", rows)?.iter().copied().zip(vector("core", cols)?.iter().copied());
-        PyResult::Ok((vector("warmstart", v)?, core.collect::<Vec<_>>()))
-    });
-    let start = start.transpose()?;
+    let start = start.as_ref().map(StartArrays::known).transpose()?;
     let options = ExactOptions {
         max_iter,
         time_limit: time_limit.map(seconds).transpose()?,
@@ -65,7 +62,23 @@ pub fn solve_exact<'py>(
     }
 }
 
-type StartArrays<'py> = (PyReadonlyArray1<'py, f64>, PyReadonlyArray1<'py, u32>, PyReadonlyArray1<'py, u32>);
+/// What is known from an earlier problem, as it comes from Python: potentials of the columns, rows
+/// and columns of a core.
+#[derive(FromPyObject)]
+pub struct StartArrays<'py>(
+    PyReadonlyArray1<'py, f64>,
+    PyReadonlyArray1<'py, u32>,
+    PyReadonlyArray1<'py, u32>,
+);
+
+type Known<'a> = (&'a [f64], Vec<(u32, u32)>);
+
+impl StartArrays<'_> {
+    fn known(&self) -> PyResult<Known<'_>> {
+        let (rows, cols) = (vector("warmstart", &self.1)?, vector("warmstart", &self.2)?);
+        Ok((vector("warmstart", &self.0)?, rows.iter().copied().zip(cols.iter().copied()).collect()))
+    }
+}
 
 fn seconds(time: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(time).map_err(|_| {
@@ -101,7 +114,7 @@ fn exact<T: Scalar>(
 
 /// The solution as Python sees it.
 pub fn to_python(py: Python<'_>, solution: otbr_core::exact::ExactSolution) -> ExactSolution {
-    let (core_rows, core_cols) = solution.core.into_iter().unzip();
+    let (core_rows, core_cols) = solution.hint.core.into_iter().unzip();
     ExactSolution {
         rows: to_numpy(py, solution.plan.rows),
         cols: to_numpy(py, solution.plan.cols),
@@ -119,6 +132,7 @@ pub fn to_python(py: Python<'_>, solution: otbr_core::exact::ExactSolution) -> E
             Status::NotProven => "not_proven",
         },
         n_iter: solution.n_iter,
+        hint_v: to_numpy(py, solution.hint.v),
         core_rows: to_numpy(py, core_rows),
         core_cols: to_numpy(py, core_cols),
     }

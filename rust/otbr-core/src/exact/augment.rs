@@ -135,14 +135,22 @@ impl<'a, T: Scalar> Augmentation<'a, T> {
         Ok(Sent { cells, supply: self.supply, demand: self.demand, v: self.v })
     }
 
+    /// Send at most `flow` along a cell.
+    fn send(&mut self, e: u32, flow: i128) {
+        let (i, j) = (self.row_of[e as usize] as usize, self.core.cols[e as usize] as usize);
+        let flow = flow.min(self.supply[i]).min(self.demand[j]);
+        if flow > 0 {
+            self.supply[i] -= flow;
+            self.demand[j] -= flow;
+            self.add_flow(e, flow);
+        }
+    }
+
     fn send_tight(&mut self, i: usize) {
         for e in self.core.row(i) {
             let j = self.core.cols[e] as usize;
-            if self.supply[i] > 0 && self.demand[j] > 0 && self.reduced(e, i, j) <= 0.0 {
-                let flow = self.supply[i].min(self.demand[j]);
-                self.supply[i] -= flow;
-                self.demand[j] -= flow;
-                self.add_flow(e as u32, flow);
+            if self.reduced(e, i, j) <= 0.0 {
+                self.send(e as u32, i128::MAX);
             }
         }
     }

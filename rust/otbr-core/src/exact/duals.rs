@@ -16,6 +16,10 @@ const LANES: usize = 16;
 const ROWS_PER_SAMPLE: usize = 8;
 const SAMPLES: (usize, usize) = (128, 512);
 
+/// Where the rows start that potentials are fitted to, and others to judge them by.
+const FITTED: f64 = 0.5;
+const OTHERS: f64 = 0.25;
+
 /// Iterations on the sample, at this part of the spread of costs in a row.
 const ITERATIONS: usize = 4;
 const EPSILON: f64 = 0.3;
@@ -29,14 +33,16 @@ const CORE_ITERATIONS: usize = 8;
 /// A mass below this part of the mean counts as this.
 const LEAST_MASS: f64 = 1e-3;
 
-/// What a few rows tell of all.
+/// What a few rows tell of all: potentials of the columns, and what depends on them.
 pub(super) struct Sampled {
-    /// Potentials of the columns.
+    sample: Sample,
     pub v: Vec<f64>,
+    /// Largest |cost|, the unit of what is in `f32`.
+    unit: f64,
     /// By how much the least of `BLOCK` costs exceeds the least of a row, on average.
     pub spread: f64,
-    /// Of each column a reduced cost that few of its cells are below.
-    pub column_limits: Vec<f64>,
+    /// The same as a part of what the mean of a row exceeds its least by.
+    pub relative_spread: f64,
 }
 
 /// A few rows, and the masses they stand for.
@@ -50,7 +56,7 @@ struct Sample {
 pub(super) fn sampled_sinkhorn<G: Geometry>(problem: &Transport<G>) -> Sampled {
     let m = problem.b.len();
     let unit = if problem.cost.max_abs() > 0.0 { problem.cost.max_abs() } else { 1.0 };
-    let (sample, spread) = draw(problem, unit);
+    let (sample, spread, mean) = draw(problem, unit, SAMPLES.1, FITTED);
     let logs: Vec<f32> = shares(&problem.b, problem.total).iter().map(|b| b.log2()).collect();
     let per_unit = (std::f64::consts::LOG2_E / (EPSILON * spread.max(f64::MIN_POSITIVE))) as f32;
     let (mut g, mut weights, mut sums) = (vec![0.0_f32; m], vec![0.0_f32; m], vec![0.0_f32; m]);
@@ -68,20 +74,89 @@ pub(super) fn sampled_sinkhorn<G: Geometry>(problem: &Transport<G>) -> Sampled {
             }
         }
     }
-    let in_units = |values: &[f32]| values.iter().map(|&x| f64::from(x) * unit).collect();
-    Sampled { v: in_units(&g), spread: spread * unit, column_limits: in_units(&column_limits(&sample, &g)) }
+    let v = g.iter().map(|&x| f64::from(x) * unit).collect();
+    let relative_spread = if mean > 0.0 { spread / mean } else { 1.0 };
+    Sampled { sample, v, unit, spread: spread * unit, relative_spread }
 }
 
-/// Rows at equal distances along the sum of masses.
-fn draw<G: Geometry>(problem: &Transport<G>, unit: f64) -> (Sample, f64) {
+impl Sampled {
+    /// Take these potentials of the columns if they give a higher dual value, on other rows than
+    /// those that the present ones were fitted to; whether they do.
+    pub fn improve<G: Geometry>(&mut self, problem: &Transport<G>, v: Vec<f64>) -> bool {
+        let (others, ..) = draw(problem, self.unit, SAMPLES.0, OTHERS);
+        let better = self.dual_value(problem, &others, &v) > self.dual_value(problem, &others, &self.v);
+        if better {
+            self.v = v;
+        }
+        better
+    }
+
+    /// ⟨a, u⟩ + ⟨b, v⟩ with the best u for v, in units of cost.
+    fn dual_value<G>(&self, problem: &Transport<G>, rows: &Sample, v: &[f64]) -> f64 {
+        let b = problem.b.iter().zip(v).map(|(b, v)| b / problem.total * (v / self.unit));
+        let mut value: f64 = b.sum();
+        rows.for_each(self.unit, v, |mass, _, least| value += f64::from(mass) * f64::from(least));
+        value
+    }
+
+    /// Of each column a reduced cost that few of its cells are below.
+    pub fn column_limits(&self) -> Vec<f64> {
+        let m = self.v.len();
+        let (mut first, mut second) = (vec![f32::INFINITY; m], vec![f32::INFINITY; m]);
+        self.sample.for_each(self.unit, &self.v, |_, reduced, least| {
+            dispatch(
+                #[inline(always)]
+                || second_least(reduced, least, &mut first, &mut second),
+            );
+        });
+        second.into_iter().map(|x| f64::from(x) * self.unit).collect()
+    }
+}
+
+impl Sample {
+    /// Each row's mass, its costs − v and the least of them.
+    fn for_each(&self, unit: f64, v: &[f64], mut f: impl FnMut(f32, &[f32], f32)) {
+        let g: Vec<f32> = v.iter().map(|x| (x / unit) as f32).collect();
+        let mut reduced = vec![0.0_f32; v.len()];
+        for (costs, mass) in self.costs.chunks_exact(v.len()).zip(&self.masses) {
+            let least = dispatch(
+                #[inline(always)]
+                || {
+                    for ((r, c), g) in reduced.iter_mut().zip(costs).zip(&g) {
+                        *r = c - g;
+                    }
+                    least(&reduced)
+                },
+            );
+            f(*mass, &reduced, least);
+        }
+    }
+}
+
+/// Keep the two least reduced costs of each column.
+#[inline(always)]
+fn second_least(reduced: &[f32], least: f32, first: &mut [f32], second: &mut [f32]) {
+    for ((f, s), r) in first.iter_mut().zip(second).zip(reduced) {
+        let r = r - least;
+        let larger = if r > *f { r } else { *f };
+        *f = if r < *f { r } else { *f };
+        *s = if larger < *s { larger } else { *s };
+    }
+}
+
+/// Rows at equal distances along the sum of masses, at most so many; `first` tells where they
+/// start. With them by how much the least of `BLOCK` costs exceeds
+/// the least of a row on average, and by how much the mean does.
+fn draw<G: Geometry>(problem: &Transport<G>, unit: f64, most: usize, first: f64) -> (Sample, f64, f64) {
     let (n, m) = (problem.a.len(), problem.b.len());
-    let count = (n / ROWS_PER_SAMPLE).clamp(SAMPLES.0.min(n), SAMPLES.1);
+    let count = (n / ROWS_PER_SAMPLE).clamp(SAMPLES.0.min(n), most);
     let step = problem.total / count as f64;
-    let (mut sample, mut spread) = (Sample { masses: Vec::new(), costs: Vec::with_capacity(count * m) }, 0.0);
+    let mut sample = Sample { masses: Vec::new(), costs: Vec::with_capacity(count * m) };
+    let (mut spread, mut mean) = (0.0, 0.0);
     let (mut sum, mut taken, mut buffer, inverse) = (0.0, 0.0, Vec::new(), 1.0 / unit);
     for (i, &mass) in problem.a.iter().enumerate() {
         sum += mass;
-        let hits = ((sum / step + 0.5).floor() - taken).max(0.0);
+        let hits = ((sum / step + first).floor() - taken).max(0.0);
         if hits == 0.0 {
             continue;
         }
@@ -90,33 +165,29 @@ fn draw<G: Geometry>(problem: &Transport<G>, unit: f64) -> (Sample, f64) {
         let start = sample.costs.len();
         sample.costs.resize(start + m, 0.0);
         let row = &mut sample.costs[start..];
-        spread += hits
-            * dispatch(
-                #[inline(always)]
-                || {
-                    let first = costs[0].to_f64();
-                    for (r, c) in row.iter_mut().zip(costs) {
-                        *r = ((c.to_f64() - first) * inverse) as f32;
-                    }
-                    spread_of(row)
-                },
-            );
+        dispatch(
+            #[inline(always)]
+            || {
+                let first = costs[0].to_f64();
+                for (r, c) in row.iter_mut().zip(costs) {
+                    *r = ((c.to_f64() - first) * inverse) as f32;
+                }
+                let least = f64::from(least(row));
+                spread += hits * (least_of_blocks(row) - least);
+                mean += hits * (f64::from(sum_of(row)) / m as f64 - least);
+            },
+        );
         sample.masses.push((hits / count as f64) as f32);
     }
-    (sample, spread / taken.max(1.0))
+    (sample, spread / taken.max(1.0), mean / taken.max(1.0))
 }
 
-/// Mean of the least of each block, less the least of all.
+/// Mean of the least of each block.
 #[inline(always)]
-fn spread_of(row: &[f32]) -> f64 {
-    let (mut least_of_all, mut sum, mut count) = (f32::INFINITY, 0.0, 0.0);
-    for block in row.chunks(BLOCK) {
-        let least = least(block);
-        least_of_all = least_of_all.min(least);
-        sum += f64::from(least);
-        count += 1.0;
-    }
-    sum / count - f64::from(least_of_all)
+fn least_of_blocks(row: &[f32]) -> f64 {
+    let blocks = row.chunks(BLOCK);
+    let count = blocks.len() as f64;
+    blocks.map(|block| f64::from(least(block))).sum::<f64>() / count
 }
 
 /// Add to the column sums what a row sends under potentials g of the columns.
@@ -133,31 +204,6 @@ fn add_row(costs: &[f32], mass: f32, g: &[f32], per_unit: f32, weights: &mut [f3
     for (s, w) in sums.iter_mut().zip(weights) {
         *s += *w * scale;
     }
-}
-
-/// Of each column the second least reduced cost in the sample.
-fn column_limits(sample: &Sample, g: &[f32]) -> Vec<f32> {
-    let m = g.len();
-    let (mut first, mut second) = (vec![f32::INFINITY; m], vec![f32::INFINITY; m]);
-    let mut reduced = vec![0.0_f32; m];
-    for costs in sample.costs.chunks_exact(m) {
-        dispatch(
-            #[inline(always)]
-            || {
-                for ((r, c), g) in reduced.iter_mut().zip(costs).zip(g) {
-                    *r = c - g;
-                }
-                let least = least(&reduced);
-                for ((f, s), r) in first.iter_mut().zip(&mut second).zip(&reduced) {
-                    let r = r - least;
-                    let larger = if r > *f { r } else { *f };
-                    *f = if r < *f { r } else { *f };
-                    *s = if larger < *s { larger } else { *s };
-                }
-            },
-        );
-    }
-    second
 }
 
 /// Masses as parts of the total, none much below the mean.

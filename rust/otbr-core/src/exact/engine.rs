@@ -8,7 +8,7 @@ use super::masses::IntegerMasses;
 use super::prepare::{Prepared, prepare, prepare_from};
 use super::start::{greedy_basis, send_leftovers};
 use super::tree::Tree;
-use super::{ExactOptions, Optimum, Search, simplex};
+use super::{ExactOptions, Hint, Optimum, Search, simplex};
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
@@ -21,6 +21,9 @@ const WORTH_A_CORE: usize = 1 << 16;
 
 /// Cells of a row that one look at all costs adds to the core.
 const ADDED_PER_ROW: usize = 8;
+
+/// Looks before a core that does not settle is given up.
+const PATIENCE: usize = 4;
 
 /// What cut a solver short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +66,7 @@ pub(super) fn solve<G: Geometry>(
         Search::Core => true,
         Search::Whole => false,
     };
-    let Prepared { mut tree, mut core, mut bounds } = match options.start {
+    let Prepared { mut tree, mut core, mut bounds, smooth } = match options.start {
         Some(start) if on_core => prepare_from(problem, &masses, start, threads, interrupt)?,
         None if on_core => prepare(problem, &masses, threads, interrupt)?,
         start => {
@@ -75,10 +78,10 @@ pub(super) fn solve<G: Geometry>(
                 None => greedy_basis(cost, &masses, interrupt)?,
             };
             let bounds = Bounds::unknown(cost.rows(), cost.cols());
-            Prepared { tree: Tree::new(cost, &cells), core: None, bounds }
+            Prepared { tree: Tree::new(cost, &cells), core: None, bounds, smooth: Vec::new() }
         }
     };
-    let mut negative = usize::MAX;
+    let (mut negative, mut rounds) = (usize::MAX, 0);
     let (look, limit) = loop {
         let limit = match &core {
             Some(core) => simplex::optimize(core, cost, &mut tree, limits, interrupt)?,
@@ -89,15 +92,16 @@ pub(super) fn solve<G: Geometry>(
         if limit.is_some() || look.negative.is_empty() || core.is_none() {
             break (look, limit);
         }
-        let progress = look.negative.len() <= negative / 2;
+        rounds += 1;
+        let settles = rounds < PATIENCE || 4 * look.negative.len() <= 3 * negative;
         negative = look.negative.len();
-        core = core.filter(|_| progress).map(|core| core.with(&look.negative));
+        core = core.filter(|_| settles).map(|core| core.with(&look.negative));
     };
     Ok(Optimum {
         entries: tree.cells().map(|c| (c.row, c.col, masses.to_mass(c.flow))).collect(),
         duals: tree.into_duals(),
         least: look.least,
         limit,
-        core: core.map_or_else(Vec::new, |core| core.cells()),
+        hint: Hint { v: smooth, core: core.map_or_else(Vec::new, |core| core.cells()) },
     })
 }

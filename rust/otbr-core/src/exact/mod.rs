@@ -6,6 +6,7 @@
 
 mod augment;
 mod bounds;
+mod coarse;
 mod core;
 mod duals;
 mod engine;
@@ -60,8 +61,17 @@ pub struct ExactSolution {
     pub status: Status,
     /// Pivots made.
     pub n_iter: u64,
-    /// The cells the simplex ran on, in order; empty if it ran on all. With `v` a start for problems
-    /// like this one.
+    /// A start for problems like this one.
+    pub hint: Hint,
+}
+
+/// What a solver found on its way that the next one can use.
+#[derive(Debug, Clone, Default)]
+pub struct Hint {
+    /// The potentials of the columns that the simplex started from: smoother than those of the
+    /// optimum, and so a better start where masses change. Empty if it started from none.
+    pub v: Vec<f64>,
+    /// The cells the simplex ran on, in order; empty if it ran on all.
     pub core: Vec<(u32, u32)>,
 }
 
@@ -143,11 +153,11 @@ struct Optimum {
     least: f64,
     /// What cut it short.
     limit: Option<Limit>,
-    core: Vec<(u32, u32)>,
+    hint: Hint,
 }
 
 fn finish<G: Geometry>(problem: &Transport<G>, optimum: Optimum, n_iter: u64) -> ExactSolution {
-    let Optimum { entries, duals, least, limit, core } = optimum;
+    let Optimum { entries, duals, least, limit, hint } = optimum;
     let cost = &problem.cost;
     let plan = SparsePlan::from_entries((cost.rows(), cost.cols()), entries);
     let certificate = certify(problem, &plan, duals.potentials(cost.max_abs()), least);
@@ -158,7 +168,7 @@ fn finish<G: Geometry>(problem: &Transport<G>, optimum: Optimum, n_iter: u64) ->
         None => Status::NotProven,
     };
     let (u, v) = duals.to_f64();
-    ExactSolution { plan, u, v, certificate, status, n_iter, core }
+    ExactSolution { plan, u, v, certificate, status, n_iter, hint }
 }
 
 fn check_start<G: Geometry>(problem: &Transport<G>, start: Start<'_>) -> Result<()> {

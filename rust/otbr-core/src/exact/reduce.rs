@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::bounds::Bounds;
 use super::engine::{self, Limits};
 use super::look::look;
-use super::{ExactOptions, Optimum};
+use super::{ExactOptions, Hint, Optimum};
 use crate::double_double::Dd;
 use crate::error::Result;
 use crate::geometry::Geometry;
@@ -43,7 +43,7 @@ pub(super) fn solve<G: Geometry>(
     if kept.cells.is_empty() && rows.len() == cost.rows() {
         return Ok(None);
     }
-    let mut entries: Vec<(u32, u32, f64)> = kept.cells.iter().map(|c| (c.0, c.1, c.2)).collect();
+    let mut entries = kept.cells.clone();
     let mut duals = Duals::unknown(cost.rows(), cost.cols());
     let mut limit = None;
     if !rows.is_empty() && !cols.is_empty() {
@@ -62,13 +62,12 @@ pub(super) fn solve<G: Geometry>(
     interrupt.check()?;
     let mut bounds = Bounds::unknown(cost.rows(), cost.cols());
     let look = look(cost, duals.potentials(cost.max_abs()), &mut bounds, 1, threads);
-    Ok(Some(Optimum { entries, duals, least: look.least, limit, core: Vec::new() }))
+    Ok(Some(Optimum { entries, duals, least: look.least, limit, hint: Hint::default() }))
 }
 
 /// Masses that stay where they are, and what is left.
 struct Kept {
-    /// Row, column, mass, cost.
-    cells: Vec<(u32, u32, f64, f64)>,
+    cells: Vec<(u32, u32, f64)>,
     supply: Vec<f64>,
     demand: Vec<f64>,
 }
@@ -83,18 +82,24 @@ impl Kept {
                 let costs = cost.stretch(i, 0..m, &mut buffer);
                 dispatch(
                     #[inline(always)]
-                    || places_up_to(costs, &zeros, 0.0, |j| found.push((i, j, costs[j].to_f64()))),
+                    || {
+                        places_up_to(costs, &zeros, 0.0, |j| {
+                            if costs[j] == G::Cost::ZERO {
+                                found.push((i, j));
+                            }
+                        });
+                    },
                 );
             }
             found
         });
         let (mut supply, mut demand, mut cells) = (problem.a.clone(), problem.b.clone(), Vec::new());
-        for (i, j, cost) in parts.into_iter().flatten() {
+        for (i, j) in parts.into_iter().flatten() {
             let mass = supply[i].min(demand[j]);
             if mass > 0.0 {
                 supply[i] -= mass;
                 demand[j] -= mass;
-                cells.push((i as u32, j as u32, mass, cost));
+                cells.push((i as u32, j as u32, mass));
             }
         }
         Self { cells, supply, demand }
@@ -200,7 +205,7 @@ impl Duals {
 
     /// Find those that are not known: such that cells with mass are tight and, in a metric, no
     /// reduced cost is negative.
-    fn extend<G: Geometry>(&mut self, cost: &G, kept: &[(u32, u32, f64, f64)]) {
+    fn extend<G: Geometry>(&mut self, cost: &G, kept: &[(u32, u32, f64)]) {
         if self.u_hi.iter().all(|u| u.is_nan()) {
             self.u_hi.fill(0.0);
             self.v_hi.fill(0.0);
@@ -217,18 +222,18 @@ impl Duals {
         }
     }
 
-    /// Where one end of a cell with mass is known, so is the other.
-    fn tighten(&mut self, kept: &[(u32, u32, f64, f64)]) {
+    /// Where one end of a cell with mass is known, so is the other: the cell costs nothing.
+    fn tighten(&mut self, kept: &[(u32, u32, f64)]) {
         // The second round reaches what shares a column with what the first reached.
-        for &(i, j, _, cost) in kept.iter().chain(kept) {
+        for &(i, j, _) in kept.iter().chain(kept) {
             let (i, j) = (i as usize, j as usize);
             let (u, v) =
                 (Dd { hi: self.u_hi[i], lo: self.u_lo[i] }, Dd { hi: self.v_hi[j], lo: self.v_lo[j] });
             if u.hi.is_nan() && !v.hi.is_nan() {
-                let u = Dd::from(cost) - v;
+                let u = -v;
                 (self.u_hi[i], self.u_lo[i]) = (u.hi, u.lo);
             } else if v.hi.is_nan() && !u.hi.is_nan() {
-                let v = Dd::from(cost) - u;
+                let v = -u;
                 (self.v_hi[j], self.v_lo[j]) = (v.hi, v.lo);
             }
         }
