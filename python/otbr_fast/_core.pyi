@@ -14,6 +14,7 @@ __all__ = [
     "simd_path",
     "solve_entropic",
     "solve_exact",
+    "solve_points",
 ]
 
 __version__: str
@@ -86,6 +87,18 @@ def solve_exact(
     metric: bool = False,
     start: tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32]] | None = None,
     search: Literal["core", "whole"] | None = None,
+) -> ExactSolution: ...
+def solve_points(
+    X: NDArray[np.float64],
+    Y: NDArray[np.float64],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    metric: str,
+    max_iter: int,
+    n_threads: int | None,
+    *,
+    time_limit: float | None = None,
+    start: tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32]] | None = None,
 ) -> ExactSolution: ...
 def solve_entropic(
     M: NDArray[Any],

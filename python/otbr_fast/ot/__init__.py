@@ -8,6 +8,7 @@ torch tensors go in, the same kind comes out; torch is imported only when a tens
 from otbr_fast.ot.distances import cost_matrix
 from otbr_fast.ot.pot import emd, emd2, sinkhorn, sinkhorn2
 from otbr_fast.ot.result import Certificate, OTResult
+from otbr_fast.ot.sample import solve_sample
 from otbr_fast.ot.solver import solve
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "sinkhorn",
     "sinkhorn2",
     "solve",
+    "solve_sample",
 ]

@@ -125,12 +125,12 @@ def solve(
         n_threads,
         time_limit=time_limit,
         metric=metric,
-        start=_start(warmstart),
+        start=start_from(warmstart),
     )
     return exact_result(solution, (cost.shape[0], cost.shape[1]), sources)
 
 
-def _start(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
+def start_from(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
     """Potentials of the columns, and a core where one is known."""
     if warmstart is None:
         return None

@@ -13,6 +13,7 @@ mod gemm;
 pub mod geometry;
 pub mod interrupt;
 pub mod plan;
+pub mod points;
 mod pricing;
 pub mod problem;
 pub mod scalar;

@@ -10,10 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::interrupt::Interrupt;
 
 /// Pools are kept, since starting threads costs more than a small problem. The process is part of
 /// the key: a forked child inherits the map but not the threads.
 static POOLS: Mutex<BTreeMap<(u32, usize), Arc<rayon::ThreadPool>>> = Mutex::new(BTreeMap::new());
+
+/// Matrix entries of one step, at least.
+const STEP: usize = 1 << 25;
 
 /// Asked once: the answer takes longer than a small problem.
 static CORES: OnceLock<usize> = OnceLock::new();
@@ -88,24 +92,54 @@ impl Threads {
         }
     }
 
+    /// Like `map_rows`, in steps, between which the caller may stop.
+    pub(crate) fn map_rows_in_steps<R: Send>(
+        &self,
+        rows: usize,
+        cols: usize,
+        chunk: usize,
+        interrupt: Interrupt<'_>,
+        f: impl Fn(Range<usize>) -> R + Sync,
+    ) -> Result<Vec<R>> {
+        let step = (STEP / (chunk * cols).max(1)).max(self.count()) * chunk;
+        let mut results = Vec::with_capacity(rows.div_ceil(chunk));
+        for start in (0..rows).step_by(step) {
+            interrupt.check()?;
+            let part = (rows - start).min(step);
+            results.extend(self.map_rows(part, cols, chunk, |r| f(start + r.start..start + r.end)));
+        }
+        Ok(results)
+    }
+
     /// Apply `f` to the rows of `items`, `per_row` items a row, `chunk` rows at a time, each of which
-    /// stands for `cols` entries of a matrix: `f(first row, rows' items)`; results in order.
+    /// stands for `cols` entries of a matrix: `f(first row, rows' items)`; results in order. In steps, between
+    /// which the caller may stop.
     pub(crate) fn map_rows_mut<I: Send, R: Send>(
         &self,
         items: &mut [I],
         per_row: usize,
         chunk: usize,
         cols: usize,
+        interrupt: Interrupt<'_>,
         f: impl Fn(usize, &mut [I]) -> R + Sync,
-    ) -> Vec<R> {
-        let entries = items.len() / per_row * cols;
-        match &self.pool {
-            Some(pool) if entries >= WORTH_SHARING => pool.install(|| {
-                let parts = items.par_chunks_mut(chunk * per_row).enumerate();
-                parts.map(|(c, part)| f(c * chunk, part)).collect()
-            }),
-            _ => items.chunks_mut(chunk * per_row).enumerate().map(|(c, part)| f(c * chunk, part)).collect(),
+    ) -> Result<Vec<R>> {
+        let step = (STEP / (chunk * cols).max(1)).max(self.count()) * chunk;
+        let mut results = Vec::with_capacity(items.len() / (per_row * chunk) + 1);
+        for (k, items) in items.chunks_mut(step * per_row).enumerate() {
+            interrupt.check()?;
+            let parts = |c: usize, part: &mut [I]| f(k * step + c * chunk, part);
+            match &self.pool {
+                Some(pool) if items.len() / per_row * cols >= WORTH_SHARING => {
+                    results.extend(pool.install(|| {
+                        let all = items.par_chunks_mut(chunk * per_row).enumerate();
+                        all.map(|(c, part)| parts(c, part)).collect::<Vec<R>>()
+                    }))
+                }
+                _ => results
+                    .extend(items.chunks_mut(chunk * per_row).enumerate().map(|(c, part)| parts(c, part))),
+            }
         }
+        Ok(results)
     }
 
     /// Fill a row-major matrix, `chunk` rows at a time: `f(first row, rows' entries)`.

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use numpy::{PyArray1, PyReadonlyArray1};
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use otbr_core::exact::{ExactOptions, Search, Start, Status, solve};
+use otbr_core::points::PointCloud;
+use otbr_core::problem::Transport;
 use otbr_core::{Problem, Scalar, Threads};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{Entries, Matrix, to_numpy, vector};
 use crate::call::{run, to_py};
+use crate::solvers::metric_of;
 
 /// An exact plan with its proof. Arrays are numpy's.
 #[pyclass(frozen, get_all, module = "otbr_fast._core")]
@@ -97,6 +100,39 @@ fn search_of(name: Option<&str>) -> PyResult<Search> {
     }
 }
 
+/// Exact optimal transport between points, whose distances are never held as a matrix.
+#[pyfunction]
+#[pyo3(signature = (X, Y, a, b, metric, max_iter, n_threads, *, time_limit=None, start=None))]
+#[allow(non_snake_case, clippy::too_many_arguments)] // One argument for each of Python's.
+pub fn solve_points<'py>(
+    py: Python<'py>,
+    X: PyReadonlyArray2<'py, f64>,
+    Y: PyReadonlyArray2<'py, f64>,
+    a: PyReadonlyArray1<'py, f64>,
+    b: PyReadonlyArray1<'py, f64>,
+    metric: &str,
+    max_iter: u64,
+    n_threads: Option<usize>,
+    time_limit: Option<f64>,
+    start: Option<StartArrays<'py>>,
+) -> PyResult<ExactSolution> {
+    let (a, b) = (vector("a", &a)?, vector("b", &b)?);
+    let (x, y, metric) = (Entries::new("X", &X)?, Entries::new("Y", &Y)?, metric_of(metric)?);
+    let start = start.as_ref().map(StartArrays::known).transpose()?;
+    let options = ExactOptions {
+        max_iter,
+        time_limit: time_limit.map(seconds).transpose()?,
+        start: start.as_ref().map(|(v, core)| Start { v, core }),
+        ..ExactOptions::default()
+    };
+    let threads = Threads::new(n_threads).map_err(to_py)?;
+    let solution = run(py, |interrupt| {
+        let points = PointCloud::new(x.view("X", &threads)?, y.view("Y", &threads)?, metric)?;
+        solve(&Transport::new(points, a, b)?, options, &threads, interrupt)
+    })?;
+    Ok(to_python(py, solution))
+}
+
 fn exact<T: Scalar>(
     py: Python<'_>,
     cost: Entries<'_, T>,
@@ -113,7 +149,7 @@ fn exact<T: Scalar>(
 }
 
 /// The solution as Python sees it.
-pub fn to_python(py: Python<'_>, solution: otbr_core::exact::ExactSolution) -> ExactSolution {
+fn to_python(py: Python<'_>, solution: otbr_core::exact::ExactSolution) -> ExactSolution {
     let (core_rows, core_cols) = solution.hint.core.into_iter().unzip();
     ExactSolution {
         rows: to_numpy(py, solution.plan.rows),

@@ -30,6 +30,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(default_threads, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::cost_matrix, m)?)?;
     m.add_function(wrap_pyfunction!(exact::solve_exact, m)?)?;
+    m.add_function(wrap_pyfunction!(exact::solve_points, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::solve_entropic, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::entropic_plan, m)?)?;
     Ok(())

@@ -20,16 +20,7 @@ pub fn cost_matrix<'py>(
     metric: &str,
     n_threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let metric = match metric {
-        "euclidean" => Metric::Euclidean,
-        "sqeuclidean" => Metric::SqEuclidean,
-        "cosine" => Metric::Cosine,
-        other => {
-            return Err(PyValueError::new_err(format!(
-                "metric is {other:?}; choose \"euclidean\", \"sqeuclidean\" or \"cosine\""
-            )));
-        }
-    };
+    let metric = metric_of(metric)?;
     let threads = Threads::new(n_threads).map_err(to_py)?;
     match (&x, &y) {
         (Matrix::F32(x), Matrix::F32(y)) => {
@@ -39,6 +30,18 @@ pub fn cost_matrix<'py>(
             Ok(distances(py, Entries::new("X", x)?, Entries::new("Y", y)?, metric, &threads)?.into_any())
         }
         _ => Err(PyTypeError::new_err("X and Y must both be float32 or both float64")),
+    }
+}
+
+/// The metric of a name.
+pub fn metric_of(name: &str) -> PyResult<Metric> {
+    match name {
+        "euclidean" => Ok(Metric::Euclidean),
+        "sqeuclidean" => Ok(Metric::SqEuclidean),
+        "cosine" => Ok(Metric::Cosine),
+        other => Err(PyValueError::new_err(format!(
+            "metric is {other:?}; choose \"euclidean\", \"sqeuclidean\" or \"cosine\""
+        ))),
     }
 }
 

@@ -19,19 +19,28 @@ const REPRESENTED: usize = 4;
 /// Rows (columns) whose costs tell which columns (rows) are near each other.
 const LANDMARKS: usize = 8;
 
-/// Potentials of the columns: the least cost − u over the rows of the smaller problem.
+/// Representatives are trusted if costs between them differ from costs between those they stand for
+/// by less than this part of what costs differ from their mean.
+const TRUSTED: f64 = 0.3;
+
+/// Cells by which that is judged.
+const JUDGED: usize = 2048;
+
+/// Potentials of the columns: the least cost − u over the rows of the smaller problem. None where
+/// costs do not tell who is near whom.
 pub(super) fn coarse_potentials<G: Geometry>(
     problem: &Transport<G>,
     threads: &Threads,
     interrupt: Interrupt<'_>,
-) -> Result<Vec<f64>> {
+) -> Result<Option<Vec<f64>>> {
     let cost = &problem.cost;
     let (n, m) = (cost.rows(), cost.cols());
     let (rows, cols) = (spaced(n.div_ceil(REPRESENTED), n), spaced(m.div_ceil(REPRESENTED), m));
-    let (a, b) = (
-        gathered(&row_profiles(cost), &rows, &problem.a),
-        gathered(&column_profiles(cost), &cols, &problem.b),
-    );
+    let at_rows = nearest(&row_profiles(cost), &rows);
+    let at_cols = nearest(&column_profiles(cost), &cols);
+    if distortion(cost, (&rows, &at_rows), (&cols, &at_cols)) > TRUSTED {
+        return Ok(None);
+    }
     let mut buffer = Vec::new();
     let mut matrix = Vec::with_capacity(rows.len() * cols.len());
     for &i in &rows {
@@ -39,6 +48,7 @@ pub(super) fn coarse_potentials<G: Geometry>(
         matrix.extend(cols.iter().map(|&j| costs[j]));
     }
     let view = MatrixView::new("M", &matrix, rows.len(), cols.len(), threads)?;
+    let (a, b) = (gathered(&at_rows, rows.len(), &problem.a), gathered(&at_cols, cols.len(), &problem.b));
     let smaller = Transport::balanced(view, a, b);
     let mut limits = Limits::new(u64::MAX, None);
     let Optimum { duals, .. } =
@@ -56,7 +66,7 @@ pub(super) fn coarse_potentials<G: Geometry>(
             },
         );
     }
-    Ok(v)
+    Ok(Some(v))
 }
 
 /// So many of so many, at equal distances.
@@ -78,10 +88,10 @@ fn column_profiles(cost: &impl Geometry) -> Vec<f32> {
     spaced(LANDMARKS, cost.rows()).into_iter().flat_map(profile).collect()
 }
 
-/// Each mass given to the nearest representative, nearest by profile.
-fn gathered(profiles: &[f32], representatives: &[usize], masses: &[f64]) -> Vec<f64> {
-    let count = masses.len();
-    let (mut nearest, mut at) = (vec![f32::INFINITY; count], vec![0_u32; count]);
+/// The representative that is nearest to each, by profile.
+fn nearest(profiles: &[f32], representatives: &[usize]) -> Vec<u32> {
+    let count = profiles.len() / LANDMARKS;
+    let (mut least, mut at) = (vec![f32::INFINITY; count], vec![0_u32; count]);
     let mut distances = vec![0.0_f32; count];
     for (k, &r) in representatives.iter().enumerate() {
         dispatch(
@@ -94,14 +104,33 @@ fn gathered(profiles: &[f32], representatives: &[usize], masses: &[f64]) -> Vec<
                         *distance += (p - own) * (p - own);
                     }
                 }
-                for ((nearest, at), distance) in nearest.iter_mut().zip(&mut at).zip(&distances) {
-                    *at = if distance < nearest { k as u32 } else { *at };
-                    *nearest = if distance < nearest { *distance } else { *nearest };
+                for ((least, at), distance) in least.iter_mut().zip(&mut at).zip(&distances) {
+                    *at = if distance < least { k as u32 } else { *at };
+                    *least = if distance < least { *distance } else { *least };
                 }
             },
         );
     }
-    let mut gathered = vec![0.0; representatives.len()];
+    at
+}
+
+/// By how much costs between representatives differ from costs between those they stand for, as a
+/// part of what costs differ from their mean.
+fn distortion(cost: &impl Geometry, rows: (&[usize], &[u32]), cols: (&[usize], &[u32])) -> f64 {
+    let (n, m) = (cost.rows(), cost.cols());
+    // Steps without a common divisor with most sizes, so that cells are scattered.
+    let cells: Vec<(usize, usize)> = (0..JUDGED).map(|k| (k * 7919 % n, k * 104_729 % m)).collect();
+    let of_cells: Vec<f64> = cells.iter().map(|&(i, j)| cost.at(i, j)).collect();
+    let mean = of_cells.iter().sum::<f64>() / JUDGED as f64;
+    let spread: f64 = of_cells.iter().map(|c| (c - mean).abs()).sum();
+    let between = |(i, j): (usize, usize)| cost.at(rows.0[rows.1[i] as usize], cols.0[cols.1[j] as usize]);
+    let errors = cells.iter().zip(&of_cells).map(|(&cell, c)| (c - between(cell)).abs());
+    if spread > 0.0 { errors.sum::<f64>() / spread } else { f64::INFINITY }
+}
+
+/// The masses that representatives carry.
+fn gathered(at: &[u32], representatives: usize, masses: &[f64]) -> Vec<f64> {
+    let mut gathered = vec![0.0; representatives];
     for (k, mass) in at.iter().zip(masses) {
         gathered[*k as usize] += mass;
     }

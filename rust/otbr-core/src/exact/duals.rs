@@ -16,10 +16,6 @@ const LANES: usize = 16;
 const ROWS_PER_SAMPLE: usize = 8;
 const SAMPLES: (usize, usize) = (128, 512);
 
-/// Where the rows start that potentials are fitted to, and others to judge them by.
-const FITTED: f64 = 0.5;
-const OTHERS: f64 = 0.25;
-
 /// Iterations on the sample, at this part of the spread of costs in a row.
 const ITERATIONS: usize = 4;
 const EPSILON: f64 = 0.3;
@@ -56,7 +52,7 @@ struct Sample {
 pub(super) fn sampled_sinkhorn<G: Geometry>(problem: &Transport<G>) -> Sampled {
     let m = problem.b.len();
     let unit = if problem.cost.max_abs() > 0.0 { problem.cost.max_abs() } else { 1.0 };
-    let (sample, spread, mean) = draw(problem, unit, SAMPLES.1, FITTED);
+    let (sample, spread, mean) = draw(problem, unit);
     let logs: Vec<f32> = shares(&problem.b, problem.total).iter().map(|b| b.log2()).collect();
     let per_unit = (std::f64::consts::LOG2_E / (EPSILON * spread.max(f64::MIN_POSITIVE))) as f32;
     let (mut g, mut weights, mut sums) = (vec![0.0_f32; m], vec![0.0_f32; m], vec![0.0_f32; m]);
@@ -80,30 +76,11 @@ pub(super) fn sampled_sinkhorn<G: Geometry>(problem: &Transport<G>) -> Sampled {
 }
 
 impl Sampled {
-    /// Take these potentials of the columns if they give a higher dual value, on other rows than
-    /// those that the present ones were fitted to; whether they do.
-    pub fn improve<G: Geometry>(&mut self, problem: &Transport<G>, v: Vec<f64>) -> bool {
-        let (others, ..) = draw(problem, self.unit, SAMPLES.0, OTHERS);
-        let better = self.dual_value(problem, &others, &v) > self.dual_value(problem, &others, &self.v);
-        if better {
-            self.v = v;
-        }
-        better
-    }
-
-    /// ⟨a, u⟩ + ⟨b, v⟩ with the best u for v, in units of cost.
-    fn dual_value<G>(&self, problem: &Transport<G>, rows: &Sample, v: &[f64]) -> f64 {
-        let b = problem.b.iter().zip(v).map(|(b, v)| b / problem.total * (v / self.unit));
-        let mut value: f64 = b.sum();
-        rows.for_each(self.unit, v, |mass, _, least| value += f64::from(mass) * f64::from(least));
-        value
-    }
-
     /// Of each column a reduced cost that few of its cells are below.
     pub fn column_limits(&self) -> Vec<f64> {
         let m = self.v.len();
         let (mut first, mut second) = (vec![f32::INFINITY; m], vec![f32::INFINITY; m]);
-        self.sample.for_each(self.unit, &self.v, |_, reduced, least| {
+        self.sample.for_each(self.unit, &self.v, |reduced, least| {
             dispatch(
                 #[inline(always)]
                 || second_least(reduced, least, &mut first, &mut second),
@@ -114,11 +91,11 @@ impl Sampled {
 }
 
 impl Sample {
-    /// Each row's mass, its costs − v and the least of them.
-    fn for_each(&self, unit: f64, v: &[f64], mut f: impl FnMut(f32, &[f32], f32)) {
+    /// Each row's costs − v and the least of them.
+    fn for_each(&self, unit: f64, v: &[f64], mut f: impl FnMut(&[f32], f32)) {
         let g: Vec<f32> = v.iter().map(|x| (x / unit) as f32).collect();
         let mut reduced = vec![0.0_f32; v.len()];
-        for (costs, mass) in self.costs.chunks_exact(v.len()).zip(&self.masses) {
+        for costs in self.costs.chunks_exact(v.len()) {
             let least = dispatch(
                 #[inline(always)]
                 || {
@@ -128,7 +105,7 @@ impl Sample {
                     least(&reduced)
                 },
             );
-            f(*mass, &reduced, least);
+            f(&reduced, least);
         }
     }
 }
@@ -144,19 +121,18 @@ fn second_least(reduced: &[f32], least: f32, first: &mut [f32], second: &mut [f3
     }
 }
 
-/// Rows at equal distances along the sum of masses, at most so many; `first` tells where they
-/// start. With them by how much the least of `BLOCK` costs exceeds
+/// Rows at equal distances along the sum of masses. With them by how much the least of `BLOCK` costs exceeds
 /// the least of a row on average, and by how much the mean does.
-fn draw<G: Geometry>(problem: &Transport<G>, unit: f64, most: usize, first: f64) -> (Sample, f64, f64) {
+fn draw<G: Geometry>(problem: &Transport<G>, unit: f64) -> (Sample, f64, f64) {
     let (n, m) = (problem.a.len(), problem.b.len());
-    let count = (n / ROWS_PER_SAMPLE).clamp(SAMPLES.0.min(n), most);
+    let count = (n / ROWS_PER_SAMPLE).clamp(SAMPLES.0.min(n), SAMPLES.1);
     let step = problem.total / count as f64;
     let mut sample = Sample { masses: Vec::new(), costs: Vec::with_capacity(count * m) };
     let (mut spread, mut mean) = (0.0, 0.0);
     let (mut sum, mut taken, mut buffer, inverse) = (0.0, 0.0, Vec::new(), 1.0 / unit);
     for (i, &mass) in problem.a.iter().enumerate() {
         sum += mass;
-        let hits = ((sum / step + first).floor() - taken).max(0.0);
+        let hits = ((sum / step + 0.5).floor() - taken).max(0.0);
         if hits == 0.0 {
             continue;
         }

@@ -87,8 +87,8 @@ pub(super) fn solve<G: Geometry>(
             Some(core) => simplex::optimize(core, cost, &mut tree, limits, interrupt)?,
             None => simplex::optimize(&Whole::new(cost), cost, &mut tree, limits, interrupt)?,
         };
-        interrupt.check()?;
-        let look = look(cost, tree.potentials(cost.max_abs()), &mut bounds, ADDED_PER_ROW, threads);
+        let look =
+            look(cost, tree.potentials(cost.max_abs()), &mut bounds, ADDED_PER_ROW, threads, interrupt)?;
         if limit.is_some() || look.negative.is_empty() || core.is_none() {
             break (look, limit);
         }

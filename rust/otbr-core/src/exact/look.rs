@@ -1,7 +1,9 @@
 //! A look at all costs under present potentials: what is negative, or the proof that nothing is.
 
 use super::bounds::{BLOCK, Bound, Bounds, Rises};
+use crate::error::Result;
 use crate::geometry::Geometry;
+use crate::interrupt::Interrupt;
 use crate::pricing::{Cell, Potentials, least_difference, places_up_to};
 use crate::threads::Threads;
 
@@ -24,10 +26,16 @@ pub(super) fn look<G: Geometry>(
     bounds: &mut Bounds,
     per_row: usize,
     threads: &Threads,
-) -> Look {
+    interrupt: Interrupt<'_>,
+) -> Result<Look> {
     let rises = bounds.advance(potentials.v());
-    let parts =
-        threads.map_rows_mut(&mut bounds.bounds, bounds.per_row, CHUNK, geometry.cols(), |first, bounds| {
+    let parts = threads.map_rows_mut(
+        &mut bounds.bounds,
+        bounds.per_row,
+        CHUNK,
+        geometry.cols(),
+        interrupt,
+        |first, bounds| {
             let mut view =
                 RowView { geometry, potentials, rises: &rises, near: Vec::new(), buffer: Vec::new() };
             let mut look = Look { least: f64::MAX, negative: Vec::new() };
@@ -35,9 +43,10 @@ pub(super) fn look<G: Geometry>(
                 view.take(first + k, row_bounds, per_row, &mut look);
             }
             look
-        });
+        },
+    )?;
     let least = parts.iter().fold(f64::MAX, |a, part| a.min(part.least));
-    Look { least, negative: parts.into_iter().flat_map(|part| part.negative).collect() }
+    Ok(Look { least, negative: parts.into_iter().flat_map(|part| part.negative).collect() })
 }
 
 /// One row at a time.

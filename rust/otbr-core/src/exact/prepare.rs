@@ -43,11 +43,14 @@ pub(super) fn prepare<G: Geometry>(
     interrupt: Interrupt<'_>,
 ) -> Result<Prepared<G::Cost>> {
     let mut sampled = sampled_sinkhorn(problem);
-    let low_dimension = sampled.relative_spread < LOW_DIMENSION;
-    let from_coarse = low_dimension && {
-        let v = coarse_potentials(problem, threads, interrupt)?;
-        sampled.improve(problem, v)
-    };
+    let mut coarse = None;
+    if sampled.relative_spread < LOW_DIMENSION {
+        coarse = coarse_potentials(problem, threads, interrupt)?;
+    }
+    let from_coarse = coarse.is_some();
+    if let Some(v) = coarse {
+        sampled.v = v;
+    }
     let limits = sampled.column_limits();
     let Shortlist { core, bounds } = shortlist(&problem.cost, &sampled.v, &limits, threads, interrupt)?;
     let Sampled { mut v, spread, .. } = sampled;

@@ -36,8 +36,7 @@ pub(super) fn solve<G: Geometry>(
     interrupt: Interrupt<'_>,
 ) -> Result<Option<Optimum>> {
     let cost = &problem.cost;
-    let kept = Kept::new(problem, threads);
-    interrupt.check()?;
+    let kept = Kept::new(problem, threads, interrupt)?;
     let rows = group_rows(cost, &kept);
     let cols: Vec<u32> = (0..cost.cols() as u32).filter(|&j| kept.demand[j as usize] > 0.0).collect();
     if kept.cells.is_empty() && rows.len() == cost.rows() {
@@ -59,9 +58,8 @@ pub(super) fn solve<G: Geometry>(
         duals.take(&optimum.duals, &rows, &cols);
     }
     duals.extend(cost, &kept.cells);
-    interrupt.check()?;
     let mut bounds = Bounds::unknown(cost.rows(), cost.cols());
-    let look = look(cost, duals.potentials(cost.max_abs()), &mut bounds, 1, threads);
+    let look = look(cost, duals.potentials(cost.max_abs()), &mut bounds, 1, threads, interrupt)?;
     Ok(Some(Optimum { entries, duals, least: look.least, limit, hint: Hint::default() }))
 }
 
@@ -73,10 +71,10 @@ struct Kept {
 }
 
 impl Kept {
-    fn new<G: Geometry>(problem: &Transport<G>, threads: &Threads) -> Self {
+    fn new<G: Geometry>(problem: &Transport<G>, threads: &Threads, interrupt: Interrupt<'_>) -> Result<Self> {
         let (cost, m) = (&problem.cost, problem.cost.cols());
         let zeros = vec![0.0; m];
-        let parts = threads.map_rows(cost.rows(), m, CHUNK, |rows| {
+        let parts = threads.map_rows_in_steps(cost.rows(), m, CHUNK, interrupt, |rows| {
             let (mut found, mut buffer) = (Vec::new(), Vec::new());
             for i in rows {
                 let costs = cost.stretch(i, 0..m, &mut buffer);
@@ -92,7 +90,7 @@ impl Kept {
                 );
             }
             found
-        });
+        })?;
         let (mut supply, mut demand, mut cells) = (problem.a.clone(), problem.b.clone(), Vec::new());
         for (i, j) in parts.into_iter().flatten() {
             let mass = supply[i].min(demand[j]);
@@ -102,7 +100,7 @@ impl Kept {
                 cells.push((i as u32, j as u32, mass));
             }
         }
-        Self { cells, supply, demand }
+        Ok(Self { cells, supply, demand })
     }
 }
 

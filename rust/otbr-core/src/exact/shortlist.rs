@@ -39,10 +39,10 @@ pub(super) fn shortlist<G: Geometry>(
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<Shortlist<G::Cost>> {
-    interrupt.check()?;
     let (n, m) = (geometry.rows(), geometry.cols());
     let unit = if geometry.max_abs() > 0.0 { geometry.max_abs() } else { 1.0 };
-    let parts = threads.map_rows(n, m, n.div_ceil(PARTS).max(ROWS), |rows| {
+    let chunk = n.div_ceil(PARTS).max(ROWS);
+    let parts = threads.map_rows_in_steps(n, m, chunk, interrupt, |rows| {
         let mut part = Part::new(rows.len(), column_limits, unit);
         let mut buffer = Vec::new();
         for i in rows {
@@ -53,8 +53,7 @@ pub(super) fn shortlist<G: Geometry>(
             );
         }
         part
-    });
-    interrupt.check()?;
+    })?;
     let mut columns = ColumnLists::new(column_limits, unit);
     let (mut cells, mut bounds) = (Vec::new(), Vec::new());
     for part in parts {
