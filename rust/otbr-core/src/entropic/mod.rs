@@ -1,6 +1,11 @@
 //! Entropic optimal transport.
 
+mod certify;
 mod exponential;
+mod kernel;
+mod newton;
+mod pass;
 mod sinkhorn;
 
-pub use sinkhorn::{EntropicSolution, SinkhornOptions, dense_plan, sinkhorn};
+pub use certify::dense_plan;
+pub use sinkhorn::{EntropicSolution, SinkhornOptions, sinkhorn};

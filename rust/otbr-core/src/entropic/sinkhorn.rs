@@ -1,29 +1,46 @@
-//! Sinkhorn's algorithm in the log domain.
+//! Entropic transport by a path of Newton steps on the dual.
 //!
 //! Minimises ⟨P, M⟩ + ε Σ P (log P − 1) over the couplings of (a, b) through its dual potentials:
-//! P = exp((f + g − M) / ε). One pass over the rows finds f from g by a stabilised log-sum-exp and,
-//! while a row is at hand, adds its part to the column sums, which give the marginal error and the
-//! next g. Potentials stay finite for any ε: where a column sum underflows, it is computed anew as
-//! a log-sum-exp of its own. A small ε is approached through larger ones (Schmitzer 2019, ε-scaling).
+//! P = exp((f + g − M) / ε). One pass over the costs finds f from g by a stabilised log-sum-exp,
+//! adds up the column sums, which tell the error, and records the plan; on that record the dual is
+//! maximised without looking at the costs ([`super::newton`]), and the next pass tells the truth.
+//! A small ε is approached through larger ones (Schmitzer 2019), g extrapolated from the last two:
+//! so Newton's steps start where they converge. Potentials stay finite for any ε: where a column
+//! sum underflows, it is computed anew as a log-sum-exp of its own.
 
-use super::exponential::exp;
+use super::certify::certify;
+use super::kernel::{Format, Kernel};
+use super::newton::{Ascent, Budget, Dual, distance};
+use super::pass::Pass;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::problem::{MatrixView, Problem};
+use crate::problem::Problem;
 use crate::scalar::Scalar;
 use crate::threads::Threads;
 
-/// From one ε to the next when approaching a small one.
-const EPSILON_STEP: f64 = 0.25;
+/// The path to a small ε starts at most here, as a part of the largest cost.
+const PATH_START: f64 = 0.15;
 
-/// Relative L1 error of the marginals that is good enough at an ε on the way.
-const STAGE_ERROR: f64 = 1e-2;
+/// From one ε to the next.
+const PATH_STEP: f64 = 0.5;
 
-/// Iterations at an ε on the way, at most.
-const STAGE_ITERATIONS: u64 = 50;
+/// Relative L2 error of the column sums that is good enough on the way.
+const PATH_ERROR: f64 = 1e-3;
+
+/// Passes over the costs at an ε on the way, at most.
+const PATH_PASSES: usize = 6;
+
+/// A start from outside that is this far off in L1, of a mass of 1, is worse than none.
+const BAD_START: f64 = 0.5;
+
+/// A column that gets less than this part of its mass is found by a sum of its own.
+const STARVED: f64 = 1e-8;
 
 /// A column sum below this has lost terms to underflow.
 const UNDERFLOW: f64 = 1e-200;
+
+/// A step that makes things worse is shortened this often before Sinkhorn's is taken.
+const RETREATS: usize = 3;
 
 /// When to stop.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +74,7 @@ pub struct EntropicSolution {
     pub n_iter: u64,
 }
 
-/// Solve an entropic problem; `start` are potentials (f, g) from an earlier solution.
+/// Solve an entropic problem; `start` are column potentials of an earlier solution.
 ///
 /// # Errors
 /// A parameter out of range, potentials of the wrong length or not a number, an interrupt.
@@ -69,33 +86,47 @@ pub fn sinkhorn<T: Scalar>(
     interrupt: Interrupt<'_>,
 ) -> Result<EntropicSolution> {
     check(options, problem.cost.max_abs())?;
-    let m = problem.b.len();
-    let mut epsilon = options.reg;
-    let mut g = vec![0.0; m];
-    match start {
-        Some(given) => g.copy_from_slice(check_start(given, m)?),
-        None => {
-            while epsilon < problem.cost.max_abs() * EPSILON_STEP {
-                epsilon /= EPSILON_STEP;
-            }
-        }
+    let start = start.map(|g| check_start(g, problem.b.len())).transpose()?;
+    let per_mass = |x: &[f64]| x.iter().map(|x| x / problem.total).collect::<Vec<f64>>();
+    let (a, b) = (per_mass(&problem.a), per_mass(&problem.b));
+    let (n, m) = (a.len(), b.len());
+    let mut run = Run {
+        problem,
+        a,
+        b,
+        threads,
+        interrupt,
+        f: vec![f64::NAN; n],
+        g: vec![0.0; m],
+        kernel: Kernel::new((n, m)),
+        format: Format::Dense,
+        budget: Budget { spent: 0.0, limit: options.max_iter as f64 },
+        errors: Vec::new(),
+    };
+    let goal = options.stop_threshold / problem.total;
+    let warm = match start {
+        Some(g) => run.is_good(g, options.reg),
+        None => false,
+    };
+    if !warm {
+        run.follow(options.reg)?;
     }
-    for (g, &b) in g.iter_mut().zip(&problem.b) {
-        if b == 0.0 {
-            *g = f64::NEG_INFINITY;
-        } else if *g == f64::NEG_INFINITY {
-            *g = 0.0;
-        }
-    }
-    let mut run = Run { problem, threads, interrupt, f: vec![0.0; problem.a.len()], g, n_iter: 0 };
-    while epsilon > options.reg {
-        // One pass is kept for the final ε: its f gives the plan exact row sums.
-        let stage_end = (options.max_iter - 1).min(run.n_iter + STAGE_ITERATIONS);
-        run.iterate(epsilon, stage_end, STAGE_ERROR * problem.total / (m as f64).sqrt())?;
-        epsilon = (epsilon * EPSILON_STEP).max(options.reg);
-    }
-    let (errors, converged) = run.iterate(options.reg, options.max_iter, options.stop_threshold)?;
-    Ok(run.finish(options.reg, errors, converged))
+    run.mask();
+    let converged = run.settle(options.reg, goal)?;
+    let Run { mut f, g, errors, budget, .. } = run;
+    let shift = options.reg * problem.total.ln();
+    f.iter_mut().for_each(|f| *f += shift);
+    let proof = certify(problem, &f, &g, options.reg, threads);
+    Ok(EntropicSolution {
+        value: proof.value,
+        duality_gap: proof.duality_gap,
+        marginal_error: proof.marginal_error,
+        f,
+        g,
+        errors: errors.into_iter().map(|e| e * problem.total).collect(),
+        converged,
+        n_iter: budget.spent.ceil() as u64,
+    })
 }
 
 /// Below this part of the largest cost, rounding of the potentials would show in the plan.
@@ -140,205 +171,176 @@ fn check_start(g: &[f64], m: usize) -> Result<&[f64]> {
     Ok(g)
 }
 
-/// The state of an iteration.
+/// The state of a solution. Masses are relative to the total.
 struct Run<'p, 'a, T> {
     problem: &'p Problem<'a, T>,
+    a: Vec<f64>,
+    b: Vec<f64>,
     threads: &'p Threads,
     interrupt: Interrupt<'p>,
     f: Vec<f64>,
     g: Vec<f64>,
-    n_iter: u64,
+    kernel: Kernel,
+    format: Format,
+    budget: Budget,
+    errors: Vec<f64>,
+}
+
+/// A point to go back to.
+struct Mark {
+    g: Vec<f64>,
+    columns: Vec<f64>,
+    value: f64,
+    error: f64,
+    retreats: usize,
 }
 
 impl<T: Scalar> Run<'_, '_, T> {
-    /// Iterate at one ε. The plan of the last f and g has exact row sums.
-    fn iterate(&mut self, epsilon: f64, max_iter: u64, threshold: f64) -> Result<(Vec<f64>, bool)> {
-        let mut errors = Vec::new();
-        while self.n_iter < max_iter {
+    /// −∞ where there is no mass.
+    fn mask(&mut self) {
+        for (g, &b) in self.g.iter_mut().zip(&self.b) {
+            if b == 0.0 {
+                *g = f64::NEG_INFINITY;
+            } else if !g.is_finite() {
+                *g = 0.0;
+            }
+        }
+    }
+
+    fn sweep(&mut self, epsilon: f64) -> Vec<f64> {
+        self.budget.spent += 1.0;
+        let pass = Pass { problem: self.problem, a: &self.a, threads: self.threads, epsilon };
+        let columns = pass.sweep(&mut self.f, &self.g, &mut self.kernel, self.format);
+        self.format = self.kernel.next_format();
+        columns
+    }
+
+    /// Whether a start is worth having; it becomes g if so.
+    fn is_good(&mut self, start: &[f64], epsilon: f64) -> bool {
+        self.g.copy_from_slice(start);
+        self.mask();
+        if self.budget.limit < 2.0 {
+            return true;
+        }
+        let columns = self.sweep(epsilon);
+        if distance(&columns, &self.b).1 <= BAD_START {
+            self.budget.spent -= 1.0; // The same pass is made again, to iterate from.
+            return true;
+        }
+        self.g.fill(0.0);
+        false
+    }
+
+    /// From a large ε to `reg`, leaving a good g for it.
+    fn follow(&mut self, reg: f64) -> Result<()> {
+        let mut epsilon = reg;
+        while epsilon < PATH_START * PATH_STEP * self.problem.cost.max_abs() {
+            epsilon /= PATH_STEP;
+        }
+        let goal = PATH_ERROR * distance(&vec![0.0; self.b.len()], &self.b).0;
+        let mut before: Option<Vec<f64>> = None;
+        while epsilon > reg * 1.25 {
+            self.mask();
+            self.approach(epsilon, goal)?;
+            let here = self.g.clone();
+            // From 2ε and ε to ε / 2, linearly in ε.
+            if let Some(before) = before {
+                let ahead = |(g, b): (&f64, &f64)| g + (g - b) * PATH_STEP;
+                self.g = here.iter().zip(&before).map(ahead).collect();
+            }
+            before = Some(here);
+            epsilon *= PATH_STEP;
+        }
+        Ok(())
+    }
+
+    /// Get to a modest error at an ε on the way.
+    fn approach(&mut self, epsilon: f64, goal: f64) -> Result<()> {
+        let mut mark = None;
+        for _ in 0..PATH_PASSES {
+            if self.budget.spent + 2.0 > self.budget.limit {
+                return Ok(());
+            }
+            let columns = self.sweep(epsilon);
+            if distance(&columns, &self.b).0 <= goal || self.advance(epsilon, columns, goal, &mut mark)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Iterate at the final ε; whether the goal was reached. The plan of the last f and g has exact
+    /// row sums.
+    fn settle(&mut self, epsilon: f64, goal: f64) -> Result<bool> {
+        let mut mark = None;
+        loop {
             self.interrupt.check()?;
-            let sums = self.row_pass(epsilon);
-            self.n_iter += 1;
-            let squares = sums.iter().zip(&self.problem.b).map(|(s, b)| (s - b) * (s - b));
-            let error = squares.sum::<f64>().sqrt();
-            errors.push(error);
-            if error <= threshold {
-                return Ok((errors, true));
+            let columns = self.sweep(epsilon);
+            let error = distance(&columns, &self.b).0;
+            self.errors.push(error);
+            if error <= goal {
+                return Ok(true);
             }
-            if self.n_iter < max_iter {
-                self.column_update(epsilon, &sums);
+            if self.budget.spent + 1.0 > self.budget.limit {
+                return Ok(false);
             }
+            self.advance(epsilon, columns, 0.5 * goal, &mut mark)?;
         }
-        Ok((errors, false))
     }
 
-    /// New f from g; returns the column sums of the plan they give.
-    fn row_pass(&mut self, epsilon: f64) -> Vec<f64> {
-        let (n, m) = (self.problem.a.len(), self.problem.b.len());
-        // As many chunks as leave the partial sums small beside the matrix, whatever the threads.
-        let chunk = n.div_ceil(32).max(16);
-        let (arch, g) = (pulp::Arch::new(), &self.g);
-        let parts = self.threads.map_rows(n, m, chunk, |range| {
-            let mut sums = vec![0.0; m];
-            let mut weights = vec![0.0; m];
-            let rows = range.map(|i| {
-                let (costs, mass) = (self.problem.cost.row(i), self.problem.a[i]);
-                arch.dispatch(|| one_row(costs, mass, g, epsilon, &mut weights, &mut sums))
-            });
-            (rows.collect::<Vec<f64>>(), sums)
-        });
-        let mut total = vec![0.0; m];
-        self.f.clear();
-        for (f, sums) in parts {
-            self.f.extend(f);
-            for (t, s) in total.iter_mut().zip(sums) {
-                *t += s;
+    /// A better g after a sweep; whether the record says that the goal is reached.
+    fn advance(
+        &mut self,
+        epsilon: f64,
+        columns: Vec<f64>,
+        goal: f64,
+        mark: &mut Option<Mark>,
+    ) -> Result<bool> {
+        let inner = |p: &[f64], x: &[f64]| {
+            p.iter().zip(x).filter(|(_, x)| **x > 0.0).map(|(p, x)| p * x).sum::<f64>()
+        };
+        let value = (inner(&self.f, &self.a) + inner(&self.g, &self.b)) / epsilon;
+        let error = distance(&columns, &self.b).0;
+        if let Some(last) = mark.as_mut().filter(|last| value < last.value && error > last.error) {
+            last.retreats += 1;
+            if last.retreats <= RETREATS {
+                for (g, old) in self.g.iter_mut().zip(&last.g) {
+                    *g = if old.is_finite() { old + 0.25 * (*g - old) } else { *old };
+                }
+            } else {
+                self.g.clone_from(&last.g);
+                let columns = std::mem::take(&mut last.columns);
+                *mark = None;
+                self.column_update(epsilon, &columns);
             }
+            return Ok(false);
         }
-        total
+        *mark = Some(Mark { g: self.g.clone(), columns: columns.clone(), value, error, retreats: 0 });
+        let starved = |(c, b): (&f64, &f64)| *c < STARVED * *b;
+        if columns.iter().zip(&self.b).any(starved) {
+            self.column_update(epsilon, &columns);
+            return Ok(false);
+        }
+        let (a, b, threads, interrupt) = (&*self.a, &*self.b, self.threads, self.interrupt);
+        let dual = Dual { kernel: &self.kernel, a, b, threads, interrupt };
+        let Ascent { gamma, reached, moved } = dual.ascend(columns.clone(), goal, &mut self.budget)?;
+        if moved {
+            self.g.iter_mut().zip(gamma).for_each(|(g, x)| *g += epsilon * x);
+        } else {
+            self.column_update(epsilon, &columns);
+        }
+        Ok(reached)
     }
 
-    /// New g, such that the column sums come out as b.
+    /// Sinkhorn's step: a g with which the column sums come out as b.
     fn column_update(&mut self, epsilon: f64, sums: &[f64]) {
-        for (j, (&sum, &b)) in sums.iter().zip(&self.problem.b).enumerate() {
+        let pass = Pass { problem: self.problem, a: &self.a, threads: self.threads, epsilon };
+        for (j, (&sum, &b)) in sums.iter().zip(&self.b).enumerate() {
             if b > 0.0 {
-                let log_sum = if sum < UNDERFLOW { self.log_column_sum(j, epsilon) } else { sum.ln() };
+                let log_sum =
+                    if sum < UNDERFLOW { pass.log_column_sum(&self.f, &self.g, j) } else { sum.ln() };
                 self.g[j] += epsilon * (b.ln() - log_sum);
             }
         }
     }
-
-    /// log Σᵢ exp((fᵢ + gⱼ − Mᵢⱼ) / ε), without underflow.
-    fn log_column_sum(&self, j: usize, epsilon: f64) -> f64 {
-        let exponent = |i: usize| (self.f[i] + self.g[j] - self.problem.cost.at(i, j)) / epsilon;
-        let rows = 0..self.f.len();
-        let largest = rows.clone().map(exponent).fold(f64::NEG_INFINITY, f64::max);
-        largest + rows.map(|i| (exponent(i) - largest).exp()).sum::<f64>().ln()
-    }
-
-    fn finish(self, epsilon: f64, errors: Vec<f64>, converged: bool) -> EntropicSolution {
-        let Self { problem, threads, f, g, n_iter, .. } = self;
-        let (n, m) = (problem.a.len(), problem.b.len());
-        let arch = pulp::Arch::new();
-        let parts = threads.map_rows(n, m, n.div_ceil(32).max(16), |range| {
-            let (mut row, mut columns, mut value) = (vec![0.0_f64; m], vec![0.0; m], 0.0);
-            let rows: Vec<f64> = range
-                .map(|i| {
-                    let costs = problem.cost.row(i);
-                    arch.dispatch(|| plan_row(costs, f[i], &g, epsilon, &mut row));
-                    value += row.iter().zip(costs).map(|(p, c)| p * c.to_f64()).sum::<f64>();
-                    columns.iter_mut().zip(&row).for_each(|(c, p)| *c += p);
-                    row.iter().sum()
-                })
-                .collect();
-            (rows, columns, value)
-        });
-        let (mut row_sums, mut column_sums, mut value) = (Vec::new(), vec![0.0; m], 0.0);
-        for (rows, columns, part) in parts {
-            row_sums.extend(rows);
-            column_sums.iter_mut().zip(columns).for_each(|(c, p)| *c += p);
-            value += part;
-        }
-        let (gap_rows, error_rows) = residual(&f, &row_sums, &problem.a);
-        let (gap_columns, error_columns) = residual(&g, &column_sums, &problem.b);
-        EntropicSolution {
-            value,
-            duality_gap: (gap_rows + gap_columns).abs(),
-            marginal_error: error_rows + error_columns,
-            f,
-            g,
-            errors,
-            converged,
-            n_iter,
-        }
-    }
-}
-
-/// ⟨potential, sums − masses⟩ and |sums − masses|₁; a potential of −∞ belongs to mass 0.
-fn residual(potential: &[f64], sums: &[f64], masses: &[f64]) -> (f64, f64) {
-    let terms = potential.iter().zip(sums.iter().zip(masses));
-    terms.fold((0.0, 0.0), |(gap, error), (p, (s, mass))| {
-        let term = if p.is_finite() { p * (s - mass) } else { 0.0 };
-        (gap + term, error + (s - mass).abs())
-    })
-}
-
-/// f of one row: ε (log a − log Σⱼ exp((gⱼ − Mⱼ) / ε)); adds the row's plan to the column sums.
-#[inline(always)]
-fn one_row<T: Scalar>(
-    costs: &[T],
-    mass: f64,
-    g: &[f64],
-    epsilon: f64,
-    weights: &mut [f64],
-    sums: &mut [f64],
-) -> f64 {
-    if mass == 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    let inverse = 1.0 / epsilon;
-    for ((w, c), g) in weights.iter_mut().zip(costs).zip(g) {
-        *w = (g - c.to_f64()) * inverse;
-    }
-    let largest = reduce(weights, f64::NEG_INFINITY, |a, b| if b > a { b } else { a });
-    for w in weights.iter_mut() {
-        *w = exp(*w - largest);
-    }
-    let sum = reduce(weights, 0.0, |a, b| a + b);
-    let scale = mass / sum;
-    for (s, w) in sums.iter_mut().zip(weights) {
-        *s += *w * scale;
-    }
-    epsilon * (mass.ln() - largest - sum.ln())
-}
-
-/// Reduction in a fixed order that vectorises.
-#[inline(always)]
-fn reduce(values: &[f64], start: f64, f: impl Fn(f64, f64) -> f64) -> f64 {
-    const LANES: usize = 16;
-    let mut lanes = [start; LANES];
-    let (head, tail) = values.as_chunks::<LANES>();
-    for chunk in head {
-        for k in 0..LANES {
-            lanes[k] = f(lanes[k], chunk[k]);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(tail) {
-        *lane = f(*lane, x);
-    }
-    lanes.into_iter().fold(start, f)
-}
-
-/// exp((f + g − M) / ε) of one row.
-#[inline(always)]
-fn plan_row<T: Scalar, P: Scalar>(costs: &[T], f: f64, g: &[f64], epsilon: f64, out: &mut [P]) {
-    for ((p, c), g) in out.iter_mut().zip(costs).zip(g) {
-        *p = P::from_f64(exp((f + g - c.to_f64()) / epsilon));
-    }
-}
-
-/// exp((f + g − M) / reg), the plan of potentials (f, g), row-major.
-///
-/// # Errors
-/// Potentials whose lengths do not fit the cost.
-pub fn dense_plan<T: Scalar>(
-    cost: &MatrixView<'_, T>,
-    f: &[f64],
-    g: &[f64],
-    reg: f64,
-    threads: &Threads,
-) -> Result<Vec<T>> {
-    for (name, found, expected) in [("f", f.len(), cost.rows()), ("g", g.len(), cost.cols())] {
-        if found != expected {
-            return Err(Error::Shape { name, unit: "potentials", found, expected });
-        }
-    }
-    let (arch, m) = (pulp::Arch::new(), cost.cols());
-    let mut out = vec![T::ZERO; cost.rows() * m];
-    threads.fill_rows(&mut out, m, 64, |first, rows| {
-        for (offset, row) in rows.chunks_exact_mut(m).enumerate() {
-            let i = first + offset;
-            arch.dispatch(|| plan_row(cost.row(i), f[i], g, reg, row));
-        }
-    });
-    Ok(out)
 }

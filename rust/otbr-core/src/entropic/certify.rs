@@ -1,0 +1,134 @@
+//! Plans from potentials, and what they prove.
+
+use pulp::{Simd, WithSimd};
+
+use super::exponential::{GREATEST, exp, fma};
+use super::pass::chunk_rows;
+use crate::error::{Error, Result};
+use crate::problem::{MatrixView, Problem};
+use crate::scalar::Scalar;
+use crate::threads::Threads;
+
+/// What potentials give, computed from the costs in `f64`.
+pub(super) struct Proof {
+    pub value: f64,
+    pub duality_gap: f64,
+    pub marginal_error: f64,
+}
+
+/// Sums over the plan of potentials (f, g).
+pub(super) fn certify<T: Scalar>(
+    problem: &Problem<'_, T>,
+    f: &[f64],
+    g: &[f64],
+    epsilon: f64,
+    threads: &Threads,
+) -> Proof {
+    let (n, m) = (problem.a.len(), problem.b.len());
+    let arch = pulp::Arch::new();
+    let parts = threads.map_rows(n, m, chunk_rows(n), |range| {
+        let (mut row, mut columns, mut value) = (vec![0.0_f64; m], vec![0.0; m], 0.0);
+        let rows: Vec<f64> = range
+            .map(|i| {
+                let costs = problem.cost.row(i);
+                arch.dispatch(PlanRow { costs, f: f[i], g, inverse: 1.0 / epsilon, out: &mut row });
+                let (sum, part) = arch.dispatch(Sums { row: &row, costs, columns: &mut columns });
+                value += part;
+                sum
+            })
+            .collect();
+        (rows, columns, value)
+    });
+    let (mut row_sums, mut column_sums, mut value) = (Vec::new(), vec![0.0; m], 0.0);
+    for (rows, columns, part) in parts {
+        row_sums.extend(rows);
+        column_sums.iter_mut().zip(columns).for_each(|(c, p)| *c += p);
+        value += part;
+    }
+    let (gap_rows, error_rows) = residual(f, &row_sums, &problem.a);
+    let (gap_columns, error_columns) = residual(g, &column_sums, &problem.b);
+    Proof { value, duality_gap: (gap_rows + gap_columns).abs(), marginal_error: error_rows + error_columns }
+}
+
+/// Sum of a row of the plan and its cost; adds it to the column sums.
+struct Sums<'a, T> {
+    row: &'a [f64],
+    costs: &'a [T],
+    columns: &'a mut [f64],
+}
+
+impl<T: Scalar> WithSimd for Sums<'_, T> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f64, f64) {
+        const LANES: usize = 16;
+        let (mut mass, mut cost) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+        let blocks = self.row.chunks(LANES).zip(self.costs.chunks(LANES));
+        for ((row, costs), columns) in blocks.zip(self.columns.chunks_mut(LANES)) {
+            for (k, ((p, c), s)) in row.iter().zip(costs).zip(columns).enumerate() {
+                mass[k] += p;
+                cost[k] = fma::<S>(*p, c.to_f64(), cost[k]);
+                *s += p;
+            }
+        }
+        (mass.into_iter().sum(), cost.into_iter().sum())
+    }
+}
+
+/// ⟨potential, sums − masses⟩ and |sums − masses|₁; a potential of −∞ belongs to mass 0.
+fn residual(potential: &[f64], sums: &[f64], masses: &[f64]) -> (f64, f64) {
+    let terms = potential.iter().zip(sums.iter().zip(masses));
+    terms.fold((0.0, 0.0), |(gap, error), (p, (s, mass))| {
+        let term = if p.is_finite() { p * (s - mass) } else { 0.0 };
+        (gap + term, error + (s - mass).abs())
+    })
+}
+
+/// exp((f + g − M) / ε) of one row.
+struct PlanRow<'a, T, P> {
+    costs: &'a [T],
+    f: f64,
+    g: &'a [f64],
+    inverse: f64,
+    out: &'a mut [P],
+}
+
+impl<T: Scalar, P: Scalar> WithSimd for PlanRow<'_, T, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for ((p, c), g) in self.out.iter_mut().zip(self.costs).zip(self.g) {
+            let x = (self.f + g - c.to_f64()) * self.inverse;
+            *p = P::from_f64(exp::<S>(if x < GREATEST { x } else { GREATEST }));
+        }
+    }
+}
+
+/// exp((f + g − M) / reg), the plan of potentials (f, g), row-major.
+///
+/// # Errors
+/// Potentials whose lengths do not fit the cost.
+pub fn dense_plan<T: Scalar>(
+    cost: &MatrixView<'_, T>,
+    f: &[f64],
+    g: &[f64],
+    reg: f64,
+    threads: &Threads,
+) -> Result<Vec<T>> {
+    for (name, found, expected) in [("f", f.len(), cost.rows()), ("g", g.len(), cost.cols())] {
+        if found != expected {
+            return Err(Error::Shape { name, unit: "potentials", found, expected });
+        }
+    }
+    let (arch, m) = (pulp::Arch::new(), cost.cols());
+    let mut out = vec![T::ZERO; cost.rows() * m];
+    threads.fill_rows(&mut out, m, 64, |first, rows| {
+        for (offset, row) in rows.chunks_exact_mut(m).enumerate() {
+            let i = first + offset;
+            arch.dispatch(PlanRow { costs: cost.row(i), f: f[i], g, inverse: 1.0 / reg, out: row });
+        }
+    });
+    Ok(out)
+}

@@ -1,0 +1,159 @@
+//! One pass over the cost matrix: row potentials from column potentials, column sums on the way.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use pulp::{Simd, WithSimd};
+
+use super::exponential::{GREATEST, exp, fma};
+use super::kernel::{Format, Kernel, Part};
+use crate::problem::Problem;
+use crate::scalar::Scalar;
+use crate::threads::Threads;
+
+/// A row whose sum of exponentials lies within these lost nothing to underflow or overflow.
+const SAFE: Range<f64> = 1e-200..1e200;
+
+/// Rows that share one vector of partial column sums, whatever the number of threads.
+pub(super) fn chunk_rows(n: usize) -> usize {
+    n.div_ceil(32).max(16)
+}
+
+/// Potentials at one ε, and what a pass over the matrix is made with.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'p, 'a, T> {
+    pub problem: &'p Problem<'a, T>,
+    /// Row masses; they sum to 1.
+    pub a: &'p [f64],
+    pub threads: &'p Threads,
+    pub epsilon: f64,
+}
+
+/// Buffers for one row.
+struct Scratch {
+    weights: Vec<f64>,
+    columns: Vec<f64>,
+}
+
+impl<T: Scalar> Pass<'_, '_, T> {
+    /// Find f from g; f holds a guess on entry. Returns the column sums of the plan they give, and
+    /// records that plan into `kernel`.
+    pub fn sweep(&self, f: &mut Vec<f64>, g: &[f64], kernel: &mut Kernel, format: Format) -> Vec<f64> {
+        let (n, m) = (self.a.len(), g.len());
+        let (arch, chunk, inverse) = (pulp::Arch::new(), chunk_rows(n), 1.0 / self.epsilon);
+        let g: Vec<f64> = g.iter().map(|g| g * inverse).collect();
+        let guess: &[f64] = f;
+        let slots: Vec<Mutex<Part>> = kernel.take(n.div_ceil(chunk)).into_iter().map(Mutex::new).collect();
+        let parts = self.threads.map_rows(n, m, chunk, |range| {
+            let mut part = slots[range.start / chunk].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut scratch = Scratch { weights: vec![0.0; m], columns: vec![0.0; m] };
+            part.clear(format, range.len() * m);
+            let rows = range.map(|i| {
+                let (costs, mass, guess) = (self.problem.cost.row(i), self.a[i], guess[i] * inverse);
+                let row = Row { costs, mass, guess, g: &g, inverse, scratch: &mut scratch, part: &mut part };
+                arch.dispatch(row) * self.epsilon
+            });
+            (rows.collect::<Vec<f64>>(), scratch.columns)
+        });
+        kernel.put_back(slots.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner)));
+        f.clear();
+        let mut total = vec![0.0; m];
+        for (rows, columns) in parts {
+            f.extend(rows);
+            total.iter_mut().zip(columns).for_each(|(t, s)| *t += s);
+        }
+        total
+    }
+
+    /// log Σᵢ exp((fᵢ + gⱼ − Mᵢⱼ) / ε), without underflow.
+    pub fn log_column_sum(&self, f: &[f64], g: &[f64], j: usize) -> f64 {
+        let exponent = |i: usize| (f[i] + g[j] - self.problem.cost.at(i, j)) / self.epsilon;
+        let rows = 0..f.len();
+        let largest = rows.clone().map(exponent).fold(f64::NEG_INFINITY, f64::max);
+        largest + rows.map(|i| (exponent(i) - largest).exp()).sum::<f64>().ln()
+    }
+}
+
+/// One row of the matrix, to be updated; potentials are in units of ε.
+struct Row<'a, T> {
+    costs: &'a [T],
+    mass: f64,
+    guess: f64,
+    g: &'a [f64],
+    inverse: f64,
+    scratch: &'a mut Scratch,
+    part: &'a mut Part,
+}
+
+impl<T: Scalar> WithSimd for Row<'_, T> {
+    type Output = f64;
+
+    /// Potential in units of ε; adds the row's plan to the column sums and to the record.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        if self.mass == 0.0 {
+            self.part.push_empty_row(self.g.len());
+            return f64::NEG_INFINITY;
+        }
+        let Scratch { weights, columns } = self.scratch;
+        let mut shift = self.guess;
+        let mut sum = exponentials::<S, T>(self.costs, self.g, self.inverse, shift, weights);
+        if !SAFE.contains(&sum) {
+            shift = -largest_exponent(self.costs, self.g, self.inverse);
+            sum = exponentials::<S, T>(self.costs, self.g, self.inverse, shift, weights);
+        }
+        let scale = self.mass / sum;
+        for (s, w) in columns.iter_mut().zip(&*weights) {
+            *s = fma::<S>(*w, scale, *s);
+        }
+        self.part.push_row(weights, 1.0 / sum);
+        shift + self.mass.ln() - sum.ln()
+    }
+}
+
+/// exp(shift + g − M / ε), and their sum in an order that vectorises; NaN if the shift is not finite.
+#[inline(always)]
+fn exponentials<S: Simd, T: Scalar>(
+    costs: &[T],
+    g: &[f64],
+    inverse: f64,
+    shift: f64,
+    out: &mut [f64],
+) -> f64 {
+    const LANES: usize = 16;
+    if !shift.is_finite() {
+        return f64::NAN;
+    }
+    let exponential = |c: &T, g: f64| {
+        let x = fma::<S>(c.to_f64(), -inverse, g + shift);
+        exp::<S>(if x < GREATEST { x } else { GREATEST })
+    };
+    let mut lanes = [0.0; LANES];
+    let (out, out_tail) = out.as_chunks_mut::<LANES>();
+    let (costs, costs_tail) = costs.as_chunks::<LANES>();
+    let (g, g_tail) = g.as_chunks::<LANES>();
+    for ((out, costs), g) in out.iter_mut().zip(costs).zip(g) {
+        for k in 0..LANES {
+            out[k] = exponential(&costs[k], g[k]);
+            lanes[k] += out[k];
+        }
+    }
+    for ((out, cost), &g) in out_tail.iter_mut().zip(costs_tail).zip(g_tail) {
+        *out = exponential(cost, g);
+        lanes[0] += *out;
+    }
+    lanes.into_iter().sum()
+}
+
+#[inline(always)]
+fn largest_exponent<T: Scalar>(costs: &[T], g: &[f64], inverse: f64) -> f64 {
+    const LANES: usize = 16;
+    let mut lanes = [f64::NEG_INFINITY; LANES];
+    for (costs, g) in costs.chunks(LANES).zip(g.chunks(LANES)) {
+        for ((lane, c), g) in lanes.iter_mut().zip(costs).zip(g) {
+            let x = g - c.to_f64() * inverse;
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    lanes.into_iter().fold(f64::NEG_INFINITY, f64::max)
+}
