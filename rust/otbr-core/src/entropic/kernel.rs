@@ -13,7 +13,7 @@ use crate::threads::Threads;
 pub(super) const TRUNCATION: f64 = 1e-10;
 
 /// Entries below this are 0 in a dense record, so that no product of three is a denormal.
-const NEGLIGIBLE: f64 = 1e-18;
+const NEGLIGIBLE: f32 = 1e-18;
 
 /// Rows of a dense record that go through the registers together.
 const TOGETHER: usize = 4;
@@ -30,6 +30,8 @@ const SPARSE_GROUP: usize = 8;
 /// How to record a plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Format {
+    /// Not at all; the old record stays.
+    None,
     Dense,
     Sparse,
 }
@@ -44,6 +46,7 @@ impl Part {
     /// Make room for as many entries, in a format; memory is used again where it fits.
     pub fn clear(&mut self, format: Format, entries: usize) {
         match (format, &mut *self) {
+            (Format::None, _) => {}
             (Format::Dense, Self::Dense { values, filled, kept }) if values.len() == entries => {
                 (*filled, *kept) = (0, 0);
             }
@@ -59,56 +62,58 @@ impl Part {
         }
     }
 
-    /// A row without mass.
-    pub fn push_empty_row(&mut self, m: usize) {
-        match self {
-            Self::Dense { values, filled, .. } => {
-                values[*filled..*filled + m].fill(0.0);
-                *filled += m;
-            }
-            Self::Sparse { ends, columns, .. } => ends.push(columns.len()),
-        }
-    }
-
-    /// The next row, `weights` times `scale`.
-    #[inline(always)]
-    pub fn push_row(&mut self, weights: &[f64], scale: f64) {
-        const BLOCK: usize = 8;
-        match self {
-            Self::Dense { values, filled, kept } => {
-                // Less by more than f32's rounding adds.
-                let scale = scale * (1.0 - f64::from(f32::EPSILON));
-                let mut count = 0_u32;
-                for (v, w) in values[*filled..*filled + weights.len()].iter_mut().zip(weights) {
-                    let r = w * scale;
-                    *v = if r > NEGLIGIBLE { r as f32 } else { 0.0 };
-                    count += u32::from(r > TRUNCATION);
-                }
-                *filled += weights.len();
-                *kept += count as usize;
-            }
-            Self::Sparse { ends, columns, values } => {
-                let least = TRUNCATION / scale;
-                for (block, chunk) in weights.chunks(BLOCK).enumerate() {
-                    if chunk.iter().fold(false, |any, &w| any | (w > least)) {
-                        for (k, &w) in chunk.iter().enumerate() {
-                            if w > least {
-                                columns.push((block * BLOCK + k) as u32);
-                                values.push(w * scale);
-                            }
-                        }
-                    }
-                }
-                ends.push(columns.len());
-            }
-        }
-    }
-
     /// Entries above [`TRUNCATION`].
     fn kept(&self) -> usize {
         match self {
             Self::Dense { kept, .. } => *kept,
             Self::Sparse { columns, .. } => columns.len(),
+        }
+    }
+}
+
+/// The next row for a part: `weights` times `scale`.
+pub(super) struct Record<'a> {
+    pub part: &'a mut Part,
+    pub weights: &'a [f64],
+    pub scale: f64,
+}
+
+impl WithSimd for Record<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        const BLOCK: usize = 16;
+        let Self { part, weights, scale } = self;
+        match part {
+            Part::Dense { values, filled, kept } => {
+                // Less by more than f32's rounding adds.
+                let scale = scale * (1.0 - f64::from(f32::EPSILON));
+                let out = &mut values[*filled..*filled + weights.len()];
+                for (v, w) in out.iter_mut().zip(weights) {
+                    let r = (w * scale) as f32;
+                    *v = if r > NEGLIGIBLE { r } else { 0.0 };
+                }
+                let count: u32 = out.iter().map(|v| u32::from(*v > TRUNCATION as f32)).sum();
+                *filled += weights.len();
+                *kept += count as usize;
+            }
+            Part::Sparse { ends, columns, values } => {
+                let least = TRUNCATION / scale;
+                for (block, chunk) in weights.chunks(BLOCK).enumerate() {
+                    if chunk.iter().fold(false, |any, &w| any | (w > least)) {
+                        // Every entry is written, and only those that count are kept: no branches.
+                        let (mut j, mut r, mut count) = ([0; BLOCK], [0.0; BLOCK], 0);
+                        for (k, &w) in chunk.iter().enumerate() {
+                            (j[count], r[count]) = ((block * BLOCK + k) as u32, w * scale);
+                            count += usize::from(w > least);
+                        }
+                        columns.extend_from_slice(&j[..count]);
+                        values.extend_from_slice(&r[..count]);
+                    }
+                }
+                ends.push(columns.len());
+            }
         }
     }
 }
@@ -206,12 +211,21 @@ fn flush(x: f32) -> f32 {
     if x.abs() < 1e-19 { 0.0 } else { x }
 }
 
-#[inline(always)]
 fn sparse_row(row: (&[u32], &[f64]), y: &[f64], weight: impl Fn(f64) -> f64, z: &mut [f64]) -> f64 {
-    let entries = || row.0.iter().zip(row.1);
-    let t: f64 = entries().map(|(&j, r)| r * y[j as usize]).sum();
+    // Four sums, since the next addition to one has to wait for the last.
+    const LANES: usize = 4;
+    let mut lanes = [0.0; LANES];
+    let ((columns, columns_tail), (values, values_tail)) =
+        (row.0.as_chunks::<LANES>(), row.1.as_chunks::<LANES>());
+    for (j, r) in columns.iter().zip(values) {
+        for k in 0..LANES {
+            lanes[k] += r[k] * y[j[k] as usize];
+        }
+    }
+    let tail: f64 = columns_tail.iter().zip(values_tail).map(|(&j, r)| r * y[j as usize]).sum();
+    let t = lanes.iter().sum::<f64>() + tail;
     let w = weight(t);
-    for (&j, r) in entries() {
+    for (&j, r) in row.0.iter().zip(row.1) {
         z[j as usize] += r * w;
     }
     t

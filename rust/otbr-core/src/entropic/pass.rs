@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use pulp::{Simd, WithSimd};
 
 use super::exponential::{GREATEST, exp, fma};
-use super::kernel::{Format, Kernel, Part};
+use super::kernel::{Format, Kernel, Part, Record};
 use crate::problem::Problem;
 use crate::scalar::Scalar;
 use crate::threads::Threads;
@@ -50,8 +50,12 @@ impl<T: Scalar> Pass<'_, '_, T> {
             part.clear(format, range.len() * m);
             let rows = range.map(|i| {
                 let (costs, mass, guess) = (self.problem.cost.row(i), self.a[i], guess[i] * inverse);
-                let row = Row { costs, mass, guess, g: &g, inverse, scratch: &mut scratch, part: &mut part };
-                arch.dispatch(row) * self.epsilon
+                let row = Row { costs, mass, guess, g: &g, inverse, scratch: &mut scratch };
+                let (f, sum) = arch.dispatch(row);
+                if format != Format::None {
+                    arch.dispatch(Record { part: &mut part, weights: &scratch.weights, scale: 1.0 / sum });
+                }
+                f * self.epsilon
             });
             (rows.collect::<Vec<f64>>(), scratch.columns)
         });
@@ -82,67 +86,70 @@ struct Row<'a, T> {
     g: &'a [f64],
     inverse: f64,
     scratch: &'a mut Scratch,
-    part: &'a mut Part,
 }
 
 impl<T: Scalar> WithSimd for Row<'_, T> {
-    type Output = f64;
+    type Output = (f64, f64);
 
-    /// Potential in units of ε; adds the row's plan to the column sums and to the record.
+    /// Potential in units of ε and the sum of the weights; adds the row's plan to the column sums.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> f64 {
+    fn with_simd<S: Simd>(self, simd: S) -> (f64, f64) {
         if self.mass == 0.0 {
-            self.part.push_empty_row(self.g.len());
-            return f64::NEG_INFINITY;
+            self.scratch.weights.fill(0.0);
+            return (f64::NEG_INFINITY, 1.0);
         }
         let Scratch { weights, columns } = self.scratch;
         let mut shift = self.guess;
-        let mut sum = exponentials::<S, T>(self.costs, self.g, self.inverse, shift, weights);
+        let mut sum = exponentials(simd, self.costs, self.g, self.inverse, shift, weights);
         if !SAFE.contains(&sum) {
             shift = -largest_exponent(self.costs, self.g, self.inverse);
-            sum = exponentials::<S, T>(self.costs, self.g, self.inverse, shift, weights);
+            sum = exponentials(simd, self.costs, self.g, self.inverse, shift, weights);
         }
         let scale = self.mass / sum;
         for (s, w) in columns.iter_mut().zip(&*weights) {
             *s = fma::<S>(*w, scale, *s);
         }
-        self.part.push_row(weights, 1.0 / sum);
-        shift + self.mass.ln() - sum.ln()
+        (shift + self.mass.ln() - sum.ln(), sum)
     }
 }
 
 /// exp(shift + g − M / ε), and their sum in an order that vectorises; NaN if the shift is not finite.
 #[inline(always)]
 fn exponentials<S: Simd, T: Scalar>(
+    simd: S,
     costs: &[T],
     g: &[f64],
     inverse: f64,
     shift: f64,
     out: &mut [f64],
 ) -> f64 {
-    const LANES: usize = 16;
     if !shift.is_finite() {
         return f64::NAN;
     }
-    let exponential = |c: &T, g: f64| {
-        let x = fma::<S>(c.to_f64(), -inverse, g + shift);
-        exp::<S>(if x < GREATEST { x } else { GREATEST })
-    };
-    let mut lanes = [0.0; LANES];
-    let (out, out_tail) = out.as_chunks_mut::<LANES>();
-    let (costs, costs_tail) = costs.as_chunks::<LANES>();
-    let (g, g_tail) = g.as_chunks::<LANES>();
-    for ((out, costs), g) in out.iter_mut().zip(costs).zip(g) {
-        for k in 0..LANES {
-            out[k] = exponential(&costs[k], g[k]);
-            lanes[k] += out[k];
+    for ((out, cost), g) in out.iter_mut().zip(costs).zip(g) {
+        let x = fma::<S>(cost.to_f64(), -inverse, g + shift);
+        *out = exp::<S>(if x < GREATEST { x } else { GREATEST });
+    }
+    sum(simd, out)
+}
+
+/// Sum in an order that vectorises.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, values: &[f64]) -> f64 {
+    let (head, tail) = S::as_simd_f64s(values);
+    let (quads, rest) = head.as_chunks::<4>();
+    let mut lanes = [simd.splat_f64s(0.0); 4];
+    for quad in quads {
+        for (lane, x) in lanes.iter_mut().zip(quad) {
+            *lane = simd.add_f64s(*lane, *x);
         }
     }
-    for ((out, cost), &g) in out_tail.iter_mut().zip(costs_tail).zip(g_tail) {
-        *out = exponential(cost, g);
-        lanes[0] += *out;
+    for x in rest {
+        lanes[0] = simd.add_f64s(lanes[0], *x);
     }
-    lanes.into_iter().sum()
+    let [x, y, z, w] = lanes;
+    let all = simd.add_f64s(simd.add_f64s(x, y), simd.add_f64s(z, w));
+    simd.reduce_sum_f64s(all) + tail.iter().sum::<f64>()
 }
 
 #[inline(always)]

@@ -19,13 +19,13 @@ use crate::scalar::Scalar;
 use crate::threads::Threads;
 
 /// The path to a small ε starts at most here, as a part of the largest cost.
-const PATH_START: f64 = 0.15;
+const PATH_START: f64 = 0.06;
 
 /// From one ε to the next.
 const PATH_STEP: f64 = 0.5;
 
 /// Relative L2 error of the column sums that is good enough on the way.
-const PATH_ERROR: f64 = 1e-3;
+const PATH_ERROR: f64 = 1e-2;
 
 /// Passes over the costs at an ε on the way, at most.
 const PATH_PASSES: usize = 6;
@@ -207,12 +207,17 @@ impl<T: Scalar> Run<'_, '_, T> {
         }
     }
 
+    /// A pass that finds f and records the plan; returns its column sums.
     fn sweep(&mut self, epsilon: f64) -> Vec<f64> {
-        self.budget.spent += 1.0;
-        let pass = Pass { problem: self.problem, a: &self.a, threads: self.threads, epsilon };
-        let columns = pass.sweep(&mut self.f, &self.g, &mut self.kernel, self.format);
+        let columns = self.look(epsilon, self.format);
         self.format = self.kernel.next_format();
         columns
+    }
+
+    fn look(&mut self, epsilon: f64, format: Format) -> Vec<f64> {
+        self.budget.spent += 1.0;
+        let pass = Pass { problem: self.problem, a: &self.a, threads: self.threads, epsilon };
+        pass.sweep(&mut self.f, &self.g, &mut self.kernel, format)
     }
 
     /// Whether a start is worth having; it becomes g if so.
@@ -238,18 +243,23 @@ impl<T: Scalar> Run<'_, '_, T> {
             epsilon /= PATH_STEP;
         }
         let goal = PATH_ERROR * distance(&vec![0.0; self.b.len()], &self.b).0;
+        // For ε → ∞ the plan is a bᵀ and g = ε log b; for ε → 0 g is linear in ε.
+        let mut slope: Vec<f64> = self.b.iter().map(|b| b.ln()).collect();
+        self.g = slope.iter().map(|s| epsilon * s).collect();
         let mut before: Option<Vec<f64>> = None;
-        while epsilon > reg * 1.25 {
+        while epsilon > reg * (1.0 + f64::EPSILON) {
             self.mask();
             self.approach(epsilon, goal)?;
-            let here = self.g.clone();
-            // From 2ε and ε to ε / 2, linearly in ε.
+            let next = (epsilon * PATH_STEP).max(reg);
             if let Some(before) = before {
-                let ahead = |(g, b): (&f64, &f64)| g + (g - b) * PATH_STEP;
-                self.g = here.iter().zip(&before).map(ahead).collect();
+                let rise = self.g.iter().zip(&before).map(|(g, b)| b - g);
+                slope = rise.map(|r| r * PATH_STEP / (epsilon - next)).collect();
             }
-            before = Some(here);
-            epsilon *= PATH_STEP;
+            before = Some(self.g.clone());
+            for (g, s) in self.g.iter_mut().zip(&slope) {
+                *g -= (epsilon - next) * s;
+            }
+            epsilon = next;
         }
         Ok(())
     }
@@ -272,10 +282,11 @@ impl<T: Scalar> Run<'_, '_, T> {
     /// Iterate at the final ε; whether the goal was reached. The plan of the last f and g has exact
     /// row sums.
     fn settle(&mut self, epsilon: f64, goal: f64) -> Result<bool> {
-        let mut mark = None;
+        let (mut mark, mut reached) = (None, false);
         loop {
             self.interrupt.check()?;
-            let columns = self.sweep(epsilon);
+            // What seems to be the solution need not be recorded to iterate on.
+            let columns = self.look(epsilon, if reached { Format::None } else { self.format });
             let error = distance(&columns, &self.b).0;
             self.errors.push(error);
             if error <= goal {
@@ -284,7 +295,11 @@ impl<T: Scalar> Run<'_, '_, T> {
             if self.budget.spent + 1.0 > self.budget.limit {
                 return Ok(false);
             }
-            self.advance(epsilon, columns, 0.5 * goal, &mut mark)?;
+            if std::mem::take(&mut reached) {
+                continue;
+            }
+            self.format = self.kernel.next_format();
+            reached = self.advance(epsilon, columns, 0.5 * goal, &mut mark)?;
         }
     }
 
