@@ -4,8 +4,9 @@ use pulp::{Simd, WithSimd};
 
 use super::exponential::{GREATEST, exp, fma};
 use super::pass::chunk_rows;
+use super::side::Side;
 use crate::error::{Error, Result};
-use crate::problem::{MatrixView, Problem};
+use crate::problem::MatrixView;
 use crate::scalar::Scalar;
 use crate::threads::Threads;
 
@@ -16,21 +17,21 @@ pub(super) struct Proof {
     pub marginal_error: f64,
 }
 
-/// Sums over the plan of potentials (f, g).
+/// Sums over the plan of potentials (f, g), held against what they should be on either side.
 pub(super) fn certify<T: Scalar>(
-    problem: &Problem<'_, T>,
-    f: &[f64],
-    g: &[f64],
+    cost: &MatrixView<'_, T>,
+    (f, rows, row_targets): (&[f64], &Side, &[f64]),
+    (g, columns, column_targets): (&[f64], &Side, &[f64]),
     epsilon: f64,
     threads: &Threads,
 ) -> Proof {
-    let (n, m) = (problem.a.len(), problem.b.len());
+    let (n, m) = (f.len(), g.len());
     let arch = pulp::Arch::new();
     let parts = threads.map_rows(n, m, chunk_rows(n), |range| {
         let (mut row, mut columns, mut value) = (vec![0.0_f64; m], vec![0.0; m], 0.0);
         let rows: Vec<f64> = range
             .map(|i| {
-                let costs = problem.cost.row(i);
+                let costs = cost.row(i);
                 arch.dispatch(PlanRow { costs, f: f[i], g, inverse: 1.0 / epsilon, out: &mut row });
                 let (sum, part) = arch.dispatch(Sums { row: &row, costs, columns: &mut columns });
                 value += part;
@@ -45,8 +46,8 @@ pub(super) fn certify<T: Scalar>(
         column_sums.iter_mut().zip(columns).for_each(|(c, p)| *c += p);
         value += part;
     }
-    let (gap_rows, error_rows) = residual(f, &row_sums, &problem.a);
-    let (gap_columns, error_columns) = residual(g, &column_sums, &problem.b);
+    let (gap_rows, error_rows) = rows.residual(f, &row_sums, row_targets);
+    let (gap_columns, error_columns) = columns.residual(g, &column_sums, column_targets);
     Proof { value, duality_gap: (gap_rows + gap_columns).abs(), marginal_error: error_rows + error_columns }
 }
 
@@ -74,15 +75,6 @@ impl<T: Scalar> WithSimd for Sums<'_, T> {
         }
         (mass.into_iter().sum(), cost.into_iter().sum())
     }
-}
-
-/// ⟨potential, sums − masses⟩ and |sums − masses|₁; a potential of −∞ belongs to mass 0.
-fn residual(potential: &[f64], sums: &[f64], masses: &[f64]) -> (f64, f64) {
-    let terms = potential.iter().zip(sums.iter().zip(masses));
-    terms.fold((0.0, 0.0), |(gap, error), (p, (s, mass))| {
-        let term = if p.is_finite() { p * (s - mass) } else { 0.0 };
-        (gap + term, error + (s - mass).abs())
-    })
 }
 
 /// exp((f + g − M) / ε) of one row.

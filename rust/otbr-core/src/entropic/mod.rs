@@ -5,7 +5,12 @@ mod exponential;
 mod kernel;
 mod newton;
 mod pass;
+mod rounding;
+mod side;
 mod sinkhorn;
+mod unbalanced;
 
 pub use certify::dense_plan;
+pub use rounding::round_plan;
 pub use sinkhorn::{EntropicSolution, SinkhornOptions, sinkhorn};
+pub use unbalanced::{Reference, Relaxation, sinkhorn_unbalanced};

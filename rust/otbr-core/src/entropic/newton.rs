@@ -5,6 +5,9 @@
 //! S x = c log(b / c) is solved by conjugate gradients preconditioned by diag(c): their first
 //! direction is Sinkhorn's step, the further ones make it Newton's. A product with S reads the
 //! record once, as a Sinkhorn iteration does.
+//!
+//! Relaxed marginals change little: with s = ε / ρ on each side, a row's scaling is t^(−1/(1+s))
+//! instead of 1/t for t = (Rv)ᵢ, b becomes b exp(−sγ), and S = diag(c + s b) − Pᵀ diag(1/r) P / (1+s).
 
 use super::kernel::Kernel;
 use crate::error::Result;
@@ -44,9 +47,12 @@ impl Budget {
 /// A problem on a record.
 pub(super) struct Dual<'k> {
     pub kernel: &'k Kernel,
-    /// Masses; a and b sum to 1.
-    pub a: &'k [f64],
-    pub b: &'k [f64],
+    /// Row sums of the recorded plan.
+    pub rows: &'k [f64],
+    /// What the columns should sum to, at the potentials of the record.
+    pub targets: &'k [f64],
+    /// ε / ρ of the rows and of the columns; 0 where they are exact.
+    pub slack: (f64, f64),
     pub threads: &'k Threads,
     pub interrupt: Interrupt<'k>,
 }
@@ -65,9 +71,10 @@ pub(super) struct Ascent {
 struct Point {
     gamma: Vec<f64>,
     v: Vec<f64>,
-    /// aᵢ / (Rv)ᵢ², the weights of a product with S.
+    /// The weights of a product with S: aᵢ / (Rv)ᵢ² where rows are exact.
     curvature: Vec<f64>,
     columns: Vec<f64>,
+    targets: Vec<f64>,
     value: f64,
 }
 
@@ -78,30 +85,43 @@ pub(super) fn distance(c: &[f64], b: &[f64]) -> (f64, f64) {
     (squares.sqrt(), sum)
 }
 
+impl Point {
+    /// L2 and L1 error of the columns.
+    fn error(&self) -> (f64, f64) {
+        distance(&self.columns, &self.targets)
+    }
+}
+
 impl Dual<'_> {
     /// Improve on the recorded plan, whose true column sums are given, until the L2 error of the
     /// columns is at most `goal` as far as the record can tell.
     pub fn ascend(&self, columns: Vec<f64>, goal: f64, budget: &mut Budget) -> Result<Ascent> {
-        let m = self.b.len();
-        let share = self.kernel.share();
-        let noise = RECORD_NOISE * distance(&vec![0.0; m], self.b).0;
-        let goal = goal.max(noise);
-        let mut here =
-            Point { gamma: vec![0.0; m], v: vec![1.0; m], curvature: self.a.to_vec(), columns, value: 0.0 };
+        let (m, share) = (self.targets.len(), self.kernel.share());
+        let (_, mass) = distance(&vec![0.0; m], self.targets);
+        let mut here = Point {
+            gamma: vec![0.0; m],
+            v: vec![1.0; m],
+            curvature: self.rows.iter().map(|r| r / (1.0 + self.slack.0)).collect(),
+            columns,
+            targets: self.targets.to_vec(),
+            value: 0.0,
+        };
         let (mut reached, mut moved) = (false, false);
         for step in 0..STEPS {
-            let (l2, l1) = distance(&here.columns, self.b);
+            let (l2, l1) = here.error();
+            let noise = RECORD_NOISE * distance(&vec![0.0; m], &here.targets).0;
+            let goal = goal.max(noise);
             reached = step > 0 && l2 <= goal;
             if reached || !budget.allows(2.0 * share) {
                 break;
             }
-            let sinkhorn = self.logarithms(&here.columns);
-            if l1 > FAR && step < FAR_STEPS {
+            let sinkhorn = self.sinkhorn(&here);
+            if l1 > FAR * mass && step < FAR_STEPS {
                 let Some(next) = self.step(&here, &sinkhorn, 1.0, budget)? else { break };
                 (here, moved) = (next, true);
                 continue;
             }
-            let reduction = (0.3 * goal / l2).max(0.1_f64.min(l1)).max(1e-4);
+            let reduction = (0.3 * goal / l2).max(0.1_f64.min(l1 / mass)).max(1e-4);
             let reduction = if l2 <= 30.0 * noise { 1e-3 } else { reduction };
             let newton = self.direction(&here, sinkhorn, reduction, budget)?;
             if l2 <= 30.0 * noise && step == 0 {
@@ -116,12 +136,25 @@ impl Dual<'_> {
         Ok(Ascent { gamma: here.gamma, reached, moved })
     }
 
-    /// log(b / c), less its mean; 0 where there is no mass.
-    fn logarithms(&self, columns: &[f64]) -> Vec<f64> {
-        let ratio = |(c, b): (&f64, &f64)| if *b > 0.0 && *c > 0.0 { (b / c).ln() } else { 0.0 };
-        let mut x: Vec<f64> = columns.iter().zip(self.b).map(ratio).collect();
-        centre(&mut x, columns, self.b);
+    /// Sinkhorn's step: log(b / c) / (1 + s), less its mean where it does not matter; 0 without mass.
+    fn sinkhorn(&self, at: &Point) -> Vec<f64> {
+        let step = |(c, b): (&f64, &f64)| {
+            if *b > 0.0 && *c > 0.0 { (b / c).ln() / (1.0 + self.slack.1) } else { 0.0 }
+        };
+        let mut x: Vec<f64> = at.columns.iter().zip(&at.targets).map(step).collect();
+        self.centre(&mut x, at);
         x
+    }
+
+    /// Take off the mean, where there is mass, if the plan does not depend on it.
+    fn centre(&self, x: &mut [f64], at: &Point) {
+        if self.slack != (0.0, 0.0) {
+            return;
+        }
+        let mean = dot(x, &at.columns) / at.columns.iter().sum::<f64>();
+        for (x, b) in x.iter_mut().zip(&at.targets) {
+            *x = if *b > 0.0 { *x - mean } else { 0.0 };
+        }
     }
 
     /// The point `length` times x away; `None` out of trust.
@@ -133,22 +166,33 @@ impl Dual<'_> {
         }
         budget.spent += self.kernel.share();
         let v: Vec<f64> = gamma.iter().map(|g| g.exp()).collect();
-        let (t, z) = self.kernel.fused(&v, |i, t| if t > 0.0 { self.a[i] / t } else { 0.0 }, self.threads);
-        let rows = t.iter().zip(self.a).filter(|(t, _)| **t > 0.0);
-        let value = self.b.iter().zip(&gamma).map(|(b, g)| b * g).sum::<f64>()
-            - rows.map(|(t, a)| a * t.ln()).sum::<f64>();
-        let curvature = t.iter().zip(self.a).map(|(t, a)| if *t > 0.0 { a / (t * t) } else { 0.0 });
-        let curvature = curvature.collect();
+        let power = 1.0 / (1.0 + self.slack.0);
+        let scaled = |i: usize, t: f64| if t > 0.0 { self.rows[i] * t.powf(-power) } else { 0.0 };
+        let (t, z) = self.kernel.fused(&v, scaled, self.threads);
+        let curvature = |(i, &t): (usize, &f64)| if t > 0.0 { power * scaled(i, t) / t } else { 0.0 };
         let columns = z.iter().zip(&v).map(|(z, v)| z * v).collect();
-        Ok(Some(Point { gamma, v, curvature, columns, value }))
+        let targets = self.targets.iter().zip(&gamma).map(|(b, g)| b * (-self.slack.1 * g).exp()).collect();
+        let curvature = t.iter().enumerate().map(curvature).collect();
+        let value = self.value(&gamma, &t);
+        Ok(Some(Point { gamma, v, curvature, columns, targets, value }))
     }
 
-    /// x with S x ≈ c · rhs, to a relative `reduction` of the residual.
+    /// How much higher the dual is than at the record, in units of ε.
+    fn value(&self, gamma: &[f64], t: &[f64]) -> f64 {
+        // Both terms have a logarithm as their limit for exact marginals.
+        let gain = |slack: f64, x: f64| if slack == 0.0 { x } else { (slack * x).exp_m1() / slack };
+        let power = self.slack.0 / (1.0 + self.slack.0);
+        let rows = t.iter().zip(self.rows).filter(|(t, _)| **t > 0.0).map(|(t, r)| r * gain(power, t.ln()));
+        let columns = gamma.iter().zip(self.targets).map(|(g, b)| b * gain(self.slack.1, -g));
+        -rows.sum::<f64>() - columns.sum::<f64>()
+    }
+
+    /// x with S x ≈ diag(c + s b) rhs, to a relative `reduction` of the residual.
     fn direction(&self, at: &Point, rhs: Vec<f64>, reduction: f64, budget: &mut Budget) -> Result<Vec<f64>> {
-        let c = &at.columns;
-        let m = c.len();
+        let diagonal = self.diagonal(at);
+        let m = diagonal.len();
         let mut x = vec![0.0; m];
-        let mut residual: Vec<f64> = rhs.iter().zip(c).map(|(r, c)| r * c).collect();
+        let mut residual: Vec<f64> = rhs.iter().zip(&diagonal).map(|(r, d)| r * d).collect();
         let mut direction = rhs;
         let mut norm = dot(&residual, &direction);
         let enough = norm * reduction * reduction;
@@ -157,7 +201,7 @@ impl Dual<'_> {
             self.interrupt.check()?;
             budget.spent += self.kernel.share();
             products += 1;
-            let image = self.product(at, &direction);
+            let image = self.product(at, &diagonal, &direction);
             let curvature = dot(&direction, &image);
             if curvature <= 0.0 {
                 break;
@@ -167,32 +211,37 @@ impl Dual<'_> {
                 x[j] += length * direction[j];
                 residual[j] -= length * image[j];
             }
-            let scaled = |j: usize| if c[j] > 0.0 { residual[j] / c[j] } else { 0.0 };
+            let scaled = |j: usize| if diagonal[j] > 0.0 { residual[j] / diagonal[j] } else { 0.0 };
             let next: f64 = (0..m).map(|j| residual[j] * scaled(j)).sum();
             for (j, d) in direction.iter_mut().enumerate() {
                 *d = scaled(j) + next / norm * *d;
             }
             norm = next;
         }
-        centre(&mut x, c, self.b);
+        self.centre(&mut x, at);
         Ok(x)
     }
 
+    /// c + s b.
+    fn diagonal(&self, at: &Point) -> Vec<f64> {
+        at.columns.iter().zip(&at.targets).map(|(c, b)| c + self.slack.1 * b).collect()
+    }
+
     /// S x.
-    fn product(&self, at: &Point, x: &[f64]) -> Vec<f64> {
+    fn product(&self, at: &Point, diagonal: &[f64], x: &[f64]) -> Vec<f64> {
         let y: Vec<f64> = x.iter().zip(&at.v).map(|(x, v)| x * v).collect();
         let (_, z) = self.kernel.fused(&y, |i, t| at.curvature[i] * t, self.threads);
-        (0..x.len()).map(|j| at.columns[j] * x[j] - at.v[j] * z[j]).collect()
+        (0..x.len()).map(|j| diagonal[j] * x[j] - at.v[j] * z[j]).collect()
     }
 
     /// Go along x until the dual rises enough or the error falls; `None` if it does neither.
     fn search(&self, here: &Point, x: &[f64], error: f64, budget: &mut Budget) -> Result<Option<Point>> {
-        let slope: f64 = (0..x.len()).map(|j| (self.b[j] - here.columns[j]) * x[j]).sum();
+        let slope: f64 = (0..x.len()).map(|j| (here.targets[j] - here.columns[j]) * x[j]).sum();
         let mut length = 1.0;
         while length > 1e-4 && budget.allows(self.kernel.share()) {
             if let Some(next) = self.step(here, x, length, budget)? {
                 let rises = next.value >= here.value + 1e-4 * length * slope;
-                if rises || distance(&next.columns, self.b).0 <= 0.5 * error {
+                if rises || next.error().0 <= 0.5 * error {
                     return Ok(Some(next));
                 }
             }
@@ -206,16 +255,8 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
     x.iter().zip(y).map(|(x, y)| x * y).sum()
 }
 
-/// Largest minus least.
+/// Largest minus least, 0 being one of them.
 fn spread(x: &[f64]) -> f64 {
-    let (low, high) = x.iter().fold((f64::MAX, f64::MIN), |(l, h), &x| (l.min(x), h.max(x)));
+    let (low, high) = x.iter().fold((0.0_f64, 0.0_f64), |(l, h), &x| (l.min(x), h.max(x)));
     high - low
-}
-
-/// Take off the mean by c, where there is mass: the plan does not depend on it.
-fn centre(x: &mut [f64], c: &[f64], b: &[f64]) {
-    let mean = dot(x, c) / c.iter().sum::<f64>();
-    for (x, b) in x.iter_mut().zip(b) {
-        *x = if *b > 0.0 { *x - mean } else { 0.0 };
-    }
 }

@@ -7,6 +7,7 @@ use pulp::{Simd, WithSimd};
 
 use super::exponential::{GREATEST, exp, fma};
 use super::kernel::{Format, Kernel, Part, Record};
+use super::side::Side;
 use crate::problem::Problem;
 use crate::scalar::Scalar;
 use crate::threads::Threads;
@@ -23,10 +24,16 @@ pub(super) fn chunk_rows(n: usize) -> usize {
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'p, 'a, T> {
     pub problem: &'p Problem<'a, T>,
-    /// Row masses; they sum to 1.
-    pub a: &'p [f64],
+    pub rows: &'p Side,
     pub threads: &'p Threads,
     pub epsilon: f64,
+}
+
+/// Sums of a plan.
+#[derive(Clone)]
+pub(super) struct Sums {
+    pub rows: Vec<f64>,
+    pub columns: Vec<f64>,
 }
 
 /// Buffers for one row.
@@ -36,10 +43,10 @@ struct Scratch {
 }
 
 impl<T: Scalar> Pass<'_, '_, T> {
-    /// Find f from g; f holds a guess on entry. Returns the column sums of the plan they give, and
-    /// records that plan into `kernel`.
-    pub fn sweep(&self, f: &mut Vec<f64>, g: &[f64], kernel: &mut Kernel, format: Format) -> Vec<f64> {
-        let (n, m) = (self.a.len(), g.len());
+    /// Find f from g; f holds a guess on entry. Returns the sums of the plan they give, and records
+    /// that plan into `kernel`.
+    pub fn sweep(&self, f: &mut Vec<f64>, g: &[f64], kernel: &mut Kernel, format: Format) -> Sums {
+        let (n, m) = (f.len(), g.len());
         let (arch, chunk, inverse) = (pulp::Arch::new(), chunk_rows(n), 1.0 / self.epsilon);
         let g: Vec<f64> = g.iter().map(|g| g * inverse).collect();
         let guess: &[f64] = f;
@@ -49,24 +56,28 @@ impl<T: Scalar> Pass<'_, '_, T> {
             let mut scratch = Scratch { weights: vec![0.0; m], columns: vec![0.0; m] };
             part.clear(format, range.len() * m);
             let rows = range.map(|i| {
-                let (costs, mass, guess) = (self.problem.cost.row(i), self.a[i], guess[i] * inverse);
-                let row = Row { costs, mass, guess, g: &g, inverse, scratch: &mut scratch };
-                let (f, sum) = arch.dispatch(row);
+                let (costs, guess) = (self.problem.cost.row(i), guess[i] * inverse);
+                let target = |log_sum: f64| self.rows.solve(i, log_sum, self.epsilon);
+                let row = Row { costs, target, guess, g: &g, inverse, scratch: &mut scratch };
+                let (f, mass, sum) = arch.dispatch(row);
                 if format != Format::None {
                     arch.dispatch(Record { part: &mut part, weights: &scratch.weights, scale: 1.0 / sum });
                 }
-                f * self.epsilon
+                (f * self.epsilon, mass)
             });
-            (rows.collect::<Vec<f64>>(), scratch.columns)
+            (rows.collect::<Vec<(f64, f64)>>(), scratch.columns)
         });
         kernel.put_back(slots.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner)));
         f.clear();
-        let mut total = vec![0.0; m];
+        let mut sums = Sums { rows: Vec::with_capacity(n), columns: vec![0.0; m] };
         for (rows, columns) in parts {
-            f.extend(rows);
-            total.iter_mut().zip(columns).for_each(|(t, s)| *t += s);
+            for (potential, mass) in rows {
+                f.push(potential);
+                sums.rows.push(mass);
+            }
+            sums.columns.iter_mut().zip(columns).for_each(|(t, s)| *t += s);
         }
-        total
+        sums
     }
 
     /// log Σᵢ exp((fᵢ + gⱼ − Mᵢⱼ) / ε), without underflow.
@@ -79,25 +90,22 @@ impl<T: Scalar> Pass<'_, '_, T> {
 }
 
 /// One row of the matrix, to be updated; potentials are in units of ε.
-struct Row<'a, T> {
+struct Row<'a, T, F> {
     costs: &'a [T],
-    mass: f64,
+    /// Potential and mass, given log Σⱼ exp(g − M / ε).
+    target: F,
     guess: f64,
     g: &'a [f64],
     inverse: f64,
     scratch: &'a mut Scratch,
 }
 
-impl<T: Scalar> WithSimd for Row<'_, T> {
-    type Output = (f64, f64);
+impl<T: Scalar, F: Fn(f64) -> (f64, f64)> WithSimd for Row<'_, T, F> {
+    type Output = (f64, f64, f64);
 
-    /// Potential in units of ε and the sum of the weights; adds the row's plan to the column sums.
+    /// Potential, mass and the sum of the weights; adds the row's plan to the column sums.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> (f64, f64) {
-        if self.mass == 0.0 {
-            self.scratch.weights.fill(0.0);
-            return (f64::NEG_INFINITY, 1.0);
-        }
+    fn with_simd<S: Simd>(self, simd: S) -> (f64, f64, f64) {
         let Scratch { weights, columns } = self.scratch;
         let mut shift = self.guess;
         let mut sum = exponentials(simd, self.costs, self.g, self.inverse, shift, weights);
@@ -105,11 +113,12 @@ impl<T: Scalar> WithSimd for Row<'_, T> {
             shift = -largest_exponent(self.costs, self.g, self.inverse);
             sum = exponentials(simd, self.costs, self.g, self.inverse, shift, weights);
         }
-        let scale = self.mass / sum;
+        let (potential, mass) = (self.target)(sum.ln() - shift);
+        let scale = mass / sum;
         for (s, w) in columns.iter_mut().zip(&*weights) {
             *s = fma::<S>(*w, scale, *s);
         }
-        (shift + self.mass.ln() - sum.ln(), sum)
+        (potential, mass, sum)
     }
 }
 

@@ -10,8 +10,9 @@
 
 use super::certify::certify;
 use super::kernel::{Format, Kernel};
-use super::newton::{Ascent, Budget, Dual, distance};
-use super::pass::Pass;
+use super::newton::{Budget, Dual, distance};
+use super::pass::{Pass, Sums};
+use super::side::Side;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::problem::Problem;
@@ -85,15 +86,27 @@ pub fn sinkhorn<T: Scalar>(
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<EntropicSolution> {
-    check(options, problem.cost.max_abs())?;
-    let start = start.map(|g| check_start(g, problem.b.len())).transpose()?;
     let per_mass = |x: &[f64]| x.iter().map(|x| x / problem.total).collect::<Vec<f64>>();
-    let (a, b) = (per_mass(&problem.a), per_mass(&problem.b));
-    let (n, m) = (a.len(), b.len());
+    let sides = (Side::exact(per_mass(&problem.a)), Side::exact(per_mass(&problem.b)));
+    relaxed(problem, sides, options, start, threads, interrupt)
+}
+
+/// Solve for exact or relaxed marginals, whose masses are relative to the problem's total.
+pub(super) fn relaxed<T: Scalar>(
+    problem: &Problem<'_, T>,
+    (rows, columns): (Side, Side),
+    options: SinkhornOptions,
+    start: Option<&[f64]>,
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<EntropicSolution> {
+    check(options, problem.cost.max_abs())?;
+    let (n, m) = (problem.a.len(), problem.b.len());
+    let start = start.map(|g| check_start(g, m)).transpose()?;
     let mut run = Run {
         problem,
-        a,
-        b,
+        rows,
+        columns,
         threads,
         interrupt,
         f: vec![f64::NAN; n],
@@ -103,7 +116,6 @@ pub fn sinkhorn<T: Scalar>(
         budget: Budget { spent: 0.0, limit: options.max_iter as f64 },
         errors: Vec::new(),
     };
-    let goal = options.stop_threshold / problem.total;
     let warm = match start {
         Some(g) => run.is_good(g, options.reg),
         None => false,
@@ -112,21 +124,8 @@ pub fn sinkhorn<T: Scalar>(
         run.follow(options.reg)?;
     }
     run.mask();
-    let converged = run.settle(options.reg, goal)?;
-    let Run { mut f, g, errors, budget, .. } = run;
-    let shift = options.reg * problem.total.ln();
-    f.iter_mut().for_each(|f| *f += shift);
-    let proof = certify(problem, &f, &g, options.reg, threads);
-    Ok(EntropicSolution {
-        value: proof.value,
-        duality_gap: proof.duality_gap,
-        marginal_error: proof.marginal_error,
-        f,
-        g,
-        errors: errors.into_iter().map(|e| e * problem.total).collect(),
-        converged,
-        n_iter: budget.spent.ceil() as u64,
-    })
+    let converged = run.settle(options.reg, options.stop_threshold / problem.total)?;
+    Ok(run.finish(options.reg, converged))
 }
 
 /// Below this part of the largest cost, rounding of the potentials would show in the plan.
@@ -174,8 +173,8 @@ fn check_start(g: &[f64], m: usize) -> Result<&[f64]> {
 /// The state of a solution. Masses are relative to the total.
 struct Run<'p, 'a, T> {
     problem: &'p Problem<'a, T>,
-    a: Vec<f64>,
-    b: Vec<f64>,
+    rows: Side,
+    columns: Side,
     threads: &'p Threads,
     interrupt: Interrupt<'p>,
     f: Vec<f64>,
@@ -189,7 +188,7 @@ struct Run<'p, 'a, T> {
 /// A point to go back to.
 struct Mark {
     g: Vec<f64>,
-    columns: Vec<f64>,
+    sums: Vec<f64>,
     value: f64,
     error: f64,
     retreats: usize,
@@ -198,7 +197,7 @@ struct Mark {
 impl<T: Scalar> Run<'_, '_, T> {
     /// −∞ where there is no mass.
     fn mask(&mut self) {
-        for (g, &b) in self.g.iter_mut().zip(&self.b) {
+        for (g, &b) in self.g.iter_mut().zip(&self.columns.masses) {
             if b == 0.0 {
                 *g = f64::NEG_INFINITY;
             } else if !g.is_finite() {
@@ -207,16 +206,16 @@ impl<T: Scalar> Run<'_, '_, T> {
         }
     }
 
-    /// A pass that finds f and records the plan; returns its column sums.
-    fn sweep(&mut self, epsilon: f64) -> Vec<f64> {
-        let columns = self.look(epsilon, self.format);
+    /// A pass that finds f and records the plan; returns its sums.
+    fn sweep(&mut self, epsilon: f64) -> Sums {
+        let sums = self.look(epsilon, self.format);
         self.format = self.kernel.next_format();
-        columns
+        sums
     }
 
-    fn look(&mut self, epsilon: f64, format: Format) -> Vec<f64> {
+    fn look(&mut self, epsilon: f64, format: Format) -> Sums {
         self.budget.spent += 1.0;
-        let pass = Pass { problem: self.problem, a: &self.a, threads: self.threads, epsilon };
+        let pass = Pass { problem: self.problem, rows: &self.rows, threads: self.threads, epsilon };
         pass.sweep(&mut self.f, &self.g, &mut self.kernel, format)
     }
 
@@ -227,8 +226,9 @@ impl<T: Scalar> Run<'_, '_, T> {
         if self.budget.limit < 2.0 {
             return true;
         }
-        let columns = self.sweep(epsilon);
-        if distance(&columns, &self.b).1 <= BAD_START {
+        let sums = self.sweep(epsilon);
+        let targets = self.columns.targets(&self.g, epsilon);
+        if distance(&sums.columns, &targets).1 <= BAD_START * targets.iter().sum::<f64>() {
             self.budget.spent -= 1.0; // The same pass is made again, to iterate from.
             return true;
         }
@@ -242,14 +242,13 @@ impl<T: Scalar> Run<'_, '_, T> {
         while epsilon < PATH_START * PATH_STEP * self.problem.cost.max_abs() {
             epsilon /= PATH_STEP;
         }
-        let goal = PATH_ERROR * distance(&vec![0.0; self.b.len()], &self.b).0;
         // For ε → ∞ the plan is a bᵀ and g = ε log b; for ε → 0 g is linear in ε.
-        let mut slope: Vec<f64> = self.b.iter().map(|b| b.ln()).collect();
+        let mut slope: Vec<f64> = self.columns.masses.iter().map(|b| b.ln()).collect();
         self.g = slope.iter().map(|s| epsilon * s).collect();
         let mut before: Option<Vec<f64>> = None;
         while epsilon > reg * (1.0 + f64::EPSILON) {
             self.mask();
-            self.approach(epsilon, goal)?;
+            self.approach(epsilon)?;
             let next = (epsilon * PATH_STEP).max(reg);
             if let Some(before) = before {
                 let rise = self.g.iter().zip(&before).map(|(g, b)| b - g);
@@ -265,14 +264,17 @@ impl<T: Scalar> Run<'_, '_, T> {
     }
 
     /// Get to a modest error at an ε on the way.
-    fn approach(&mut self, epsilon: f64, goal: f64) -> Result<()> {
+    fn approach(&mut self, epsilon: f64) -> Result<()> {
         let mut mark = None;
         for _ in 0..PATH_PASSES {
             if self.budget.spent + 2.0 > self.budget.limit {
                 return Ok(());
             }
-            let columns = self.sweep(epsilon);
-            if distance(&columns, &self.b).0 <= goal || self.advance(epsilon, columns, goal, &mut mark)? {
+            let sums = self.sweep(epsilon);
+            let targets = self.columns.targets(&self.g, epsilon);
+            let goal = PATH_ERROR * distance(&vec![0.0; targets.len()], &targets).0;
+            let error = distance(&sums.columns, &targets).0;
+            if error <= goal || self.advance(epsilon, sums, goal, &mut mark)? {
                 return Ok(());
             }
         }
@@ -286,8 +288,8 @@ impl<T: Scalar> Run<'_, '_, T> {
         loop {
             self.interrupt.check()?;
             // What seems to be the solution need not be recorded to iterate on.
-            let columns = self.look(epsilon, if reached { Format::None } else { self.format });
-            let error = distance(&columns, &self.b).0;
+            let sums = self.look(epsilon, if reached { Format::None } else { self.format });
+            let error = distance(&sums.columns, &self.columns.targets(&self.g, epsilon)).0;
             self.errors.push(error);
             if error <= goal {
                 return Ok(true);
@@ -299,23 +301,17 @@ impl<T: Scalar> Run<'_, '_, T> {
                 continue;
             }
             self.format = self.kernel.next_format();
-            reached = self.advance(epsilon, columns, 0.5 * goal, &mut mark)?;
+            reached = self.advance(epsilon, sums, 0.5 * goal, &mut mark)?;
         }
     }
 
     /// A better g after a sweep; whether the record says that the goal is reached.
-    fn advance(
-        &mut self,
-        epsilon: f64,
-        columns: Vec<f64>,
-        goal: f64,
-        mark: &mut Option<Mark>,
-    ) -> Result<bool> {
-        let inner = |p: &[f64], x: &[f64]| {
-            p.iter().zip(x).filter(|(_, x)| **x > 0.0).map(|(p, x)| p * x).sum::<f64>()
-        };
-        let value = (inner(&self.f, &self.a) + inner(&self.g, &self.b)) / epsilon;
-        let error = distance(&columns, &self.b).0;
+    fn advance(&mut self, epsilon: f64, sums: Sums, goal: f64, mark: &mut Option<Mark>) -> Result<bool> {
+        let targets = self.columns.targets(&self.g, epsilon);
+        let mass = if self.rows.is_exact() { 0.0 } else { sums.rows.iter().sum() };
+        let value = self.rows.dual(&self.f, &sums.rows, epsilon) - mass
+            + self.columns.dual(&self.g, &targets, epsilon);
+        let error = distance(&sums.columns, &targets).0;
         if let Some(last) = mark.as_mut().filter(|last| value < last.value && error > last.error) {
             last.retreats += 1;
             if last.retreats <= RETREATS {
@@ -324,38 +320,69 @@ impl<T: Scalar> Run<'_, '_, T> {
                 }
             } else {
                 self.g.clone_from(&last.g);
-                let columns = std::mem::take(&mut last.columns);
+                let sums = std::mem::take(&mut last.sums);
                 *mark = None;
-                self.column_update(epsilon, &columns);
+                self.column_update(epsilon, &sums);
             }
             return Ok(false);
         }
-        *mark = Some(Mark { g: self.g.clone(), columns: columns.clone(), value, error, retreats: 0 });
+        *mark = Some(Mark { g: self.g.clone(), sums: sums.columns.clone(), value, error, retreats: 0 });
         let starved = |(c, b): (&f64, &f64)| *c < STARVED * *b;
-        if columns.iter().zip(&self.b).any(starved) {
-            self.column_update(epsilon, &columns);
+        if sums.columns.iter().zip(&targets).any(starved) {
+            self.column_update(epsilon, &sums.columns);
             return Ok(false);
         }
-        let (a, b, threads, interrupt) = (&*self.a, &*self.b, self.threads, self.interrupt);
-        let dual = Dual { kernel: &self.kernel, a, b, threads, interrupt };
-        let Ascent { gamma, reached, moved } = dual.ascend(columns.clone(), goal, &mut self.budget)?;
-        if moved {
-            self.g.iter_mut().zip(gamma).for_each(|(g, x)| *g += epsilon * x);
+        let dual = Dual {
+            kernel: &self.kernel,
+            rows: &sums.rows,
+            targets: &targets,
+            slack: (self.rows.slack(epsilon), self.columns.slack(epsilon)),
+            threads: self.threads,
+            interrupt: self.interrupt,
+        };
+        let ascent = dual.ascend(sums.columns.clone(), goal, &mut self.budget)?;
+        if ascent.moved {
+            self.g.iter_mut().zip(ascent.gamma).for_each(|(g, x)| *g += epsilon * x);
         } else {
-            self.column_update(epsilon, &columns);
+            self.column_update(epsilon, &sums.columns);
         }
-        Ok(reached)
+        Ok(ascent.reached)
     }
 
-    /// Sinkhorn's step: a g with which the column sums come out as b.
+    /// Sinkhorn's step: a g with which the column sums come out as they should.
     fn column_update(&mut self, epsilon: f64, sums: &[f64]) {
-        let pass = Pass { problem: self.problem, a: &self.a, threads: self.threads, epsilon };
-        for (j, (&sum, &b)) in sums.iter().zip(&self.b).enumerate() {
-            if b > 0.0 {
+        let pass = Pass { problem: self.problem, rows: &self.rows, threads: self.threads, epsilon };
+        for (j, &sum) in sums.iter().enumerate() {
+            if self.columns.masses[j] > 0.0 {
                 let log_sum =
                     if sum < UNDERFLOW { pass.log_column_sum(&self.f, &self.g, j) } else { sum.ln() };
-                self.g[j] += epsilon * (b.ln() - log_sum);
+                self.g[j] = epsilon * self.columns.solve(j, log_sum - self.g[j] / epsilon, epsilon).0;
             }
+        }
+    }
+
+    fn finish(self, epsilon: f64, converged: bool) -> EntropicSolution {
+        let Self { problem, rows, columns, mut f, g, .. } = self;
+        let total = problem.total;
+        let targets = |side: &Side, potentials: &[f64], given: &[f64]| {
+            let relative = side.targets(potentials, epsilon);
+            if side.is_exact() { given.to_vec() } else { relative.iter().map(|t| t * total).collect() }
+        };
+        let row_targets = targets(&rows, &f, &problem.a);
+        let column_targets = targets(&columns, &g, &problem.b);
+        let shift = epsilon * total.ln();
+        f.iter_mut().for_each(|f| *f += shift);
+        let (left, right) = ((&*f, &rows, &*row_targets), (&*g, &columns, &*column_targets));
+        let proof = certify(&problem.cost, left, right, epsilon, self.threads);
+        EntropicSolution {
+            value: proof.value,
+            duality_gap: proof.duality_gap.abs(),
+            marginal_error: proof.marginal_error,
+            f,
+            g,
+            errors: self.errors.into_iter().map(|e| e * total).collect(),
+            converged,
+            n_iter: self.budget.spent.ceil() as u64,
         }
     }
 }
