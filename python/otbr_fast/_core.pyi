@@ -11,9 +11,12 @@ __all__ = [
     "cost_matrix",
     "default_threads",
     "entropic_plan",
+    "round_plan",
     "simd_path",
     "solve_entropic",
     "solve_exact",
+    "solve_partial",
+    "solve_unbalanced",
 ]
 
 __version__: str
@@ -92,3 +95,30 @@ def entropic_plan(
     reg: float,
     n_threads: int | None,
 ) -> NDArray[Any]: ...
+def solve_unbalanced(
+    M: NDArray[Any],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    reg: float,
+    reg_m: tuple[float, float],
+    reg_type: str,
+    max_iter: int,
+    stop_threshold: float,
+    n_threads: int | None,
+) -> EntropicSolution: ...
+def solve_partial(
+    M: NDArray[Any],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    reg: float,
+    m: float,
+    max_iter: int,
+    stop_threshold: float,
+    n_threads: int | None,
+) -> EntropicSolution: ...
+def round_plan(
+    G: NDArray[Any],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    n_threads: int | None,
+) -> NDArray[np.float64]: ...

@@ -9,5 +9,23 @@ from otbr_fast.ot.distances import cost_matrix
 from otbr_fast.ot.pot import emd, emd2, sinkhorn
 from otbr_fast.ot.result import Certificate, OTResult
 from otbr_fast.ot.solver import solve
+from otbr_fast.ot.unbalanced import (
+    entropic_partial_wasserstein,
+    partial_wasserstein,
+    round_plan,
+    sinkhorn_unbalanced,
+)
 
-__all__ = ["Certificate", "OTResult", "cost_matrix", "emd", "emd2", "sinkhorn", "solve"]
+__all__ = [
+    "Certificate",
+    "OTResult",
+    "cost_matrix",
+    "emd",
+    "emd2",
+    "entropic_partial_wasserstein",
+    "partial_wasserstein",
+    "round_plan",
+    "sinkhorn",
+    "sinkhorn_unbalanced",
+    "solve",
+]

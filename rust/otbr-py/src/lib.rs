@@ -2,6 +2,7 @@
 
 mod arrays;
 mod call;
+mod entropic;
 mod solvers;
 
 use pyo3::prelude::*;
@@ -24,12 +25,15 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     m.add_class::<solvers::ExactSolution>()?;
-    m.add_class::<solvers::EntropicSolution>()?;
+    m.add_class::<entropic::EntropicSolution>()?;
     m.add_function(wrap_pyfunction!(simd_path, m)?)?;
     m.add_function(wrap_pyfunction!(default_threads, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::cost_matrix, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::solve_exact, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::solve_entropic, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::entropic_plan, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::solve_entropic, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::solve_unbalanced, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::solve_partial, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::entropic_plan, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::round_plan, m)?)?;
     Ok(())
 }

@@ -4,27 +4,27 @@ use pulp::{Simd, WithSimd};
 
 use super::exponential::{GREATEST, exp, fma};
 use super::pass::chunk_rows;
-use super::side::Side;
 use crate::error::{Error, Result};
 use crate::problem::MatrixView;
 use crate::scalar::Scalar;
 use crate::threads::Threads;
 
-/// What potentials give, computed from the costs in `f64`.
-pub(super) struct Proof {
+/// Sums over the plan of potentials, computed from the costs in `f64`.
+pub(super) struct Measured {
+    pub rows: Vec<f64>,
+    pub columns: Vec<f64>,
+    /// ⟨P, M⟩.
     pub value: f64,
-    pub duality_gap: f64,
-    pub marginal_error: f64,
 }
 
-/// Sums over the plan of potentials (f, g), held against what they should be on either side.
-pub(super) fn certify<T: Scalar>(
+/// Measure the plan of potentials (f, g).
+pub(super) fn measure<T: Scalar>(
     cost: &MatrixView<'_, T>,
-    (f, rows, row_targets): (&[f64], &Side, &[f64]),
-    (g, columns, column_targets): (&[f64], &Side, &[f64]),
+    f: &[f64],
+    g: &[f64],
     epsilon: f64,
     threads: &Threads,
-) -> Proof {
+) -> Measured {
     let (n, m) = (f.len(), g.len());
     let arch = pulp::Arch::new();
     let parts = threads.map_rows(n, m, chunk_rows(n), |range| {
@@ -40,15 +40,13 @@ pub(super) fn certify<T: Scalar>(
             .collect();
         (rows, columns, value)
     });
-    let (mut row_sums, mut column_sums, mut value) = (Vec::new(), vec![0.0; m], 0.0);
+    let mut all = Measured { rows: Vec::with_capacity(n), columns: vec![0.0; m], value: 0.0 };
     for (rows, columns, part) in parts {
-        row_sums.extend(rows);
-        column_sums.iter_mut().zip(columns).for_each(|(c, p)| *c += p);
-        value += part;
+        all.rows.extend(rows);
+        all.columns.iter_mut().zip(columns).for_each(|(c, p)| *c += p);
+        all.value += part;
     }
-    let (gap_rows, error_rows) = rows.residual(f, &row_sums, row_targets);
-    let (gap_columns, error_columns) = columns.residual(g, &column_sums, column_targets);
-    Proof { value, duality_gap: (gap_rows + gap_columns).abs(), marginal_error: error_rows + error_columns }
+    all
 }
 
 /// Sum of a row of the plan and its cost; adds it to the column sums.

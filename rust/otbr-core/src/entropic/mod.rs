@@ -4,6 +4,7 @@ mod certify;
 mod exponential;
 mod kernel;
 mod newton;
+mod partial;
 mod pass;
 mod rounding;
 mod side;
@@ -11,6 +12,7 @@ mod sinkhorn;
 mod unbalanced;
 
 pub use certify::dense_plan;
+pub use partial::sinkhorn_partial;
 pub use rounding::round_plan;
 pub use sinkhorn::{EntropicSolution, SinkhornOptions, sinkhorn};
 pub use unbalanced::{Reference, Relaxation, sinkhorn_unbalanced};

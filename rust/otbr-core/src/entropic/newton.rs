@@ -28,6 +28,9 @@ const PRODUCTS: usize = 500;
 /// record dropped or rounded to 0 could matter then.
 const TRUST: f64 = 16.0;
 
+/// Nor does the mass that relaxed marginals ask for change by more (logarithms).
+const RELAXED_TRUST: f64 = 3.0;
+
 /// Column sums from a record are good to about this, relatively.
 const RECORD_NOISE: f64 = 2e-7;
 
@@ -74,6 +77,8 @@ struct Point {
     /// The weights of a product with S: aᵢ / (Rv)ᵢ² where rows are exact.
     curvature: Vec<f64>,
     columns: Vec<f64>,
+    /// The column sums in S: the record's own, so that its rounding does not show in S 1.
+    recorded: Vec<f64>,
     targets: Vec<f64>,
     value: f64,
 }
@@ -98,14 +103,7 @@ impl Dual<'_> {
     pub fn ascend(&self, columns: Vec<f64>, goal: f64, budget: &mut Budget) -> Result<Ascent> {
         let (m, share) = (self.targets.len(), self.kernel.share());
         let (_, mass) = distance(&vec![0.0; m], self.targets);
-        let mut here = Point {
-            gamma: vec![0.0; m],
-            v: vec![1.0; m],
-            curvature: self.rows.iter().map(|r| r / (1.0 + self.slack.0)).collect(),
-            columns,
-            targets: self.targets.to_vec(),
-            value: 0.0,
-        };
+        let mut here = self.start(columns, budget)?;
         let (mut reached, mut moved) = (false, false);
         for step in 0..STEPS {
             let (l2, l1) = here.error();
@@ -115,15 +113,14 @@ impl Dual<'_> {
             if reached || !budget.allows(2.0 * share) {
                 break;
             }
-            let sinkhorn = self.sinkhorn(&here);
             if l1 > FAR * mass && step < FAR_STEPS {
-                let Some(next) = self.step(&here, &sinkhorn, 1.0, budget)? else { break };
+                let Some(next) = self.step(&here, &self.sinkhorn(&here), 1.0, budget)? else { break };
                 (here, moved) = (next, true);
                 continue;
             }
             let reduction = (0.3 * goal / l2).max(0.1_f64.min(l1 / mass)).max(1e-4);
             let reduction = if l2 <= 30.0 * noise { 1e-3 } else { reduction };
-            let newton = self.direction(&here, sinkhorn, reduction, budget)?;
+            let newton = self.direction(&here, reduction, budget)?;
             if l2 <= 30.0 * noise && step == 0 {
                 // The record could not tell whether this helps; the next pass over the costs will.
                 return Ok(Ascent { gamma: newton, reached: false, moved: true });
@@ -136,64 +133,93 @@ impl Dual<'_> {
         Ok(Ascent { gamma: here.gamma, reached, moved })
     }
 
-    /// Sinkhorn's step: log(b / c) / (1 + s), less its mean where it does not matter; 0 without mass.
+    /// The recorded plan, with its true column sums.
+    fn start(&self, columns: Vec<f64>, budget: &mut Budget) -> Result<Point> {
+        let zeros = vec![0.0; columns.len()];
+        if self.slack == (0.0, 0.0) {
+            return Ok(Point {
+                v: vec![1.0; columns.len()],
+                gamma: zeros,
+                curvature: self.rows.to_vec(),
+                recorded: columns.clone(),
+                columns,
+                targets: self.targets.to_vec(),
+                value: 0.0,
+            });
+        }
+        // With relaxed marginals S 1 is not 0 but it may be small, and matters.
+        Ok(Point { columns, ..self.at(zeros, budget)? })
+    }
+
+    /// Sinkhorn's step: log(b / c) / (1 + s); 0 without mass.
     fn sinkhorn(&self, at: &Point) -> Vec<f64> {
         let step = |(c, b): (&f64, &f64)| {
             if *b > 0.0 && *c > 0.0 { (b / c).ln() / (1.0 + self.slack.1) } else { 0.0 }
         };
-        let mut x: Vec<f64> = at.columns.iter().zip(&at.targets).map(step).collect();
-        self.centre(&mut x, at);
-        x
+        at.columns.iter().zip(&at.targets).map(step).collect()
     }
 
-    /// Take off the mean, where there is mass, if the plan does not depend on it.
-    fn centre(&self, x: &mut [f64], at: &Point) {
-        if self.slack != (0.0, 0.0) {
-            return;
-        }
-        let mean = dot(x, &at.columns) / at.columns.iter().sum::<f64>();
-        for (x, b) in x.iter_mut().zip(&at.targets) {
-            *x = if *b > 0.0 { *x - mean } else { 0.0 };
-        }
+    /// What S x is to be: Sinkhorn's step times diag(c + s b), which is b − c to first order, shifted to
+    /// have the sum of b − c.
+    fn gradient(&self, at: &Point, diagonal: &[f64]) -> Vec<f64> {
+        let x = self.sinkhorn(at);
+        let gap: f64 = at.targets.iter().zip(&at.columns).map(|(b, c)| b - c).sum();
+        let shift = (gap - dot(&x, diagonal)) / diagonal.iter().sum::<f64>();
+        x.iter().zip(diagonal).map(|(x, d)| (x + shift) * d).collect()
     }
 
     /// The point `length` times x away; `None` out of trust.
     fn step(&self, here: &Point, x: &[f64], length: f64, budget: &mut Budget) -> Result<Option<Point>> {
-        self.interrupt.check()?;
         let gamma: Vec<f64> = here.gamma.iter().zip(x).map(|(g, x)| g + length * x).collect();
-        if spread(&gamma) > TRUST {
+        let (low, high) = range(&gamma);
+        let relaxed = self.slack.0.max(self.slack.1) * low.abs().max(high.abs());
+        if high - low > TRUST || relaxed > RELAXED_TRUST {
             return Ok(None);
         }
+        self.at(gamma, budget).map(Some)
+    }
+
+    /// The point of a γ.
+    fn at(&self, gamma: Vec<f64>, budget: &mut Budget) -> Result<Point> {
+        self.interrupt.check()?;
         budget.spent += self.kernel.share();
-        let v: Vec<f64> = gamma.iter().map(|g| g.exp()).collect();
+        // A shift of γ as a whole is kept out of the exponentials: rows and columns share it.
+        let (low, high) = range(&gamma);
+        let shift = f64::midpoint(low, high);
+        let v: Vec<f64> = gamma.iter().map(|g| (g - shift).exp()).collect();
         let power = 1.0 / (1.0 + self.slack.0);
-        let scaled = |i: usize, t: f64| if t > 0.0 { self.rows[i] * t.powf(-power) } else { 0.0 };
+        let left = ((1.0 - power) * shift).exp();
+        let scaled = |i: usize, t: f64| if t > 0.0 { self.rows[i] * t.powf(-power) * left } else { 0.0 };
         let (t, z) = self.kernel.fused(&v, scaled, self.threads);
         let curvature = |(i, &t): (usize, &f64)| if t > 0.0 { power * scaled(i, t) / t } else { 0.0 };
-        let columns = z.iter().zip(&v).map(|(z, v)| z * v).collect();
+        let columns: Vec<f64> = z.iter().zip(&v).map(|(z, v)| z * v).collect();
         let targets = self.targets.iter().zip(&gamma).map(|(b, g)| b * (-self.slack.1 * g).exp()).collect();
         let curvature = t.iter().enumerate().map(curvature).collect();
-        let value = self.value(&gamma, &t);
-        Ok(Some(Point { gamma, v, curvature, columns, targets, value }))
+        let log_t: Vec<f64> = t.iter().map(|t| t.ln() + shift).collect();
+        let value = self.value(&gamma, &log_t);
+        Ok(Point { gamma, v, curvature, recorded: columns.clone(), columns, targets, value })
     }
 
     /// How much higher the dual is than at the record, in units of ε.
-    fn value(&self, gamma: &[f64], t: &[f64]) -> f64 {
+    fn value(&self, gamma: &[f64], log_t: &[f64]) -> f64 {
         // Both terms have a logarithm as their limit for exact marginals.
         let gain = |slack: f64, x: f64| if slack == 0.0 { x } else { (slack * x).exp_m1() / slack };
         let power = self.slack.0 / (1.0 + self.slack.0);
-        let rows = t.iter().zip(self.rows).filter(|(t, _)| **t > 0.0).map(|(t, r)| r * gain(power, t.ln()));
+        let rows = log_t.iter().zip(self.rows).filter(|(_, r)| **r > 0.0).map(|(t, r)| r * gain(power, *t));
         let columns = gamma.iter().zip(self.targets).map(|(g, b)| b * gain(self.slack.1, -g));
         -rows.sum::<f64>() - columns.sum::<f64>()
     }
 
-    /// x with S x ≈ diag(c + s b) rhs, to a relative `reduction` of the residual.
-    fn direction(&self, at: &Point, rhs: Vec<f64>, reduction: f64, budget: &mut Budget) -> Result<Vec<f64>> {
+    /// x with S x ≈ the gradient, to a relative `reduction` of the residual.
+    fn direction(&self, at: &Point, reduction: f64, budget: &mut Budget) -> Result<Vec<f64>> {
         let diagonal = self.diagonal(at);
         let m = diagonal.len();
         let mut x = vec![0.0; m];
-        let mut residual: Vec<f64> = rhs.iter().zip(&diagonal).map(|(r, d)| r * d).collect();
-        let mut direction = rhs;
+        let mut residual = self.gradient(at, &diagonal);
+        let flat = self.flat(at);
+        let curvature: f64 = flat.iter().sum();
+        let shift = if curvature > 0.0 { 1.0 / curvature } else { 0.0 };
+        let mut direction = precondition(&residual, &diagonal, shift);
         let mut norm = dot(&residual, &direction);
         let enough = norm * reduction * reduction;
         let mut products = 0;
@@ -201,7 +227,7 @@ impl Dual<'_> {
             self.interrupt.check()?;
             budget.spent += self.kernel.share();
             products += 1;
-            let image = self.product(at, &diagonal, &direction);
+            let image = self.product(at, &diagonal, &flat, &direction);
             let curvature = dot(&direction, &image);
             if curvature <= 0.0 {
                 break;
@@ -211,27 +237,34 @@ impl Dual<'_> {
                 x[j] += length * direction[j];
                 residual[j] -= length * image[j];
             }
-            let scaled = |j: usize| if diagonal[j] > 0.0 { residual[j] / diagonal[j] } else { 0.0 };
-            let next: f64 = (0..m).map(|j| residual[j] * scaled(j)).sum();
-            for (j, d) in direction.iter_mut().enumerate() {
-                *d = scaled(j) + next / norm * *d;
-            }
+            let ahead = precondition(&residual, &diagonal, shift);
+            let next = dot(&residual, &ahead);
+            direction.iter_mut().zip(ahead).for_each(|(d, a)| *d = a + next / norm * *d);
             norm = next;
         }
-        self.centre(&mut x, at);
         Ok(x)
+    }
+
+    /// S 1: small near exact marginals and 0 for them; a shift of all columns is the one direction in
+    /// which the dual is nearly flat, and what it does is known.
+    fn flat(&self, at: &Point) -> Vec<f64> {
+        let share = self.slack.0 / (1.0 + self.slack.0);
+        at.recorded.iter().zip(&at.targets).map(|(c, b)| share * c + self.slack.1 * b).collect()
     }
 
     /// c + s b.
     fn diagonal(&self, at: &Point) -> Vec<f64> {
-        at.columns.iter().zip(&at.targets).map(|(c, b)| c + self.slack.1 * b).collect()
+        at.recorded.iter().zip(&at.targets).map(|(c, b)| c + self.slack.1 * b).collect()
     }
 
-    /// S x.
-    fn product(&self, at: &Point, diagonal: &[f64], x: &[f64]) -> Vec<f64> {
-        let y: Vec<f64> = x.iter().zip(&at.v).map(|(x, v)| x * v).collect();
+    /// S x; the part of x that is the same for all columns does not go through the record.
+    fn product(&self, at: &Point, diagonal: &[f64], flat: &[f64], x: &[f64]) -> Vec<f64> {
+        let mean = dot(x, &at.recorded) / at.recorded.iter().sum::<f64>();
+        let size = x.iter().fold(f64::MIN_POSITIVE, |s: f64, x| s.max((x - mean).abs()));
+        let y: Vec<f64> = x.iter().zip(&at.v).map(|(x, v)| (x - mean) / size * v).collect();
         let (_, z) = self.kernel.fused(&y, |i, t| at.curvature[i] * t, self.threads);
-        (0..x.len()).map(|j| diagonal[j] * x[j] - at.v[j] * z[j]).collect()
+        let row = |j: usize| diagonal[j] * (x[j] - mean) - at.v[j] * z[j] * size + mean * flat[j];
+        (0..x.len()).map(row).collect()
     }
 
     /// Go along x until the dual rises enough or the error falls; `None` if it does neither.
@@ -255,8 +288,13 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
     x.iter().zip(y).map(|(x, y)| x * y).sum()
 }
 
-/// Largest minus least, 0 being one of them.
-fn spread(x: &[f64]) -> f64 {
-    let (low, high) = x.iter().fold((0.0_f64, 0.0_f64), |(l, h), &x| (l.min(x), h.max(x)));
-    high - low
+/// diag⁻¹ r + shift · 1 1ᵀ r.
+fn precondition(r: &[f64], diagonal: &[f64], shift: f64) -> Vec<f64> {
+    let all = shift * r.iter().sum::<f64>();
+    r.iter().zip(diagonal).map(|(r, d)| if *d > 0.0 { r / d + all } else { 0.0 }).collect()
+}
+
+/// Least and largest.
+fn range(x: &[f64]) -> (f64, f64) {
+    x.iter().fold((f64::MAX, f64::MIN), |(l, h), &x| (l.min(x), h.max(x)))
 }

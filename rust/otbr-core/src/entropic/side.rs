@@ -7,6 +7,8 @@ pub(super) struct Side {
     pub masses: Vec<f64>,
     /// ρ; infinite where the masses are met exactly.
     pub strength: f64,
+    /// Whether the masses are only a limit: the potential, in units of ε, is at most 0 then.
+    pub limit: bool,
     /// What the potentials hold besides f, in units of ε: P = exp((f + g − M) / ε + offsets).
     pub offset: Vec<f64>,
 }
@@ -14,7 +16,12 @@ pub(super) struct Side {
 impl Side {
     /// Masses that are met exactly.
     pub fn exact(masses: Vec<f64>) -> Self {
-        Self { offset: vec![0.0; masses.len()], strength: f64::INFINITY, masses }
+        Self { offset: vec![0.0; masses.len()], strength: f64::INFINITY, limit: false, masses }
+    }
+
+    /// Masses that are not exceeded.
+    pub fn limited(masses: Vec<f64>) -> Self {
+        Self { limit: true, ..Self::exact(masses) }
     }
 
     pub fn is_exact(&self) -> bool {
@@ -36,6 +43,9 @@ impl Side {
     pub fn solve(&self, i: usize, log_sum: f64, epsilon: f64) -> (f64, f64) {
         if self.masses[i] == 0.0 {
             return (f64::NEG_INFINITY, 0.0);
+        }
+        if self.limit && self.masses[i].ln() >= log_sum {
+            return (0.0, log_sum.exp());
         }
         if self.is_exact() {
             return (self.masses[i].ln() - log_sum, self.masses[i]);

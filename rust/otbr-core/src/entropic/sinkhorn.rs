@@ -8,7 +8,7 @@
 //! so Newton's steps start where they converge. Potentials stay finite for any ε: where a column
 //! sum underflows, it is computed anew as a log-sum-exp of its own.
 
-use super::certify::certify;
+use super::certify::measure;
 use super::kernel::{Format, Kernel};
 use super::newton::{Budget, Dual, distance};
 use super::pass::{Pass, Sums};
@@ -134,7 +134,7 @@ const LEAST_RELATIVE_REG: f64 = 1e-10;
 /// Above this, potentials overflow.
 const GREATEST_REG: f64 = 1e120;
 
-fn check(options: SinkhornOptions, largest_cost: f64) -> Result<()> {
+pub(super) fn check(options: SinkhornOptions, largest_cost: f64) -> Result<()> {
     let SinkhornOptions { reg, max_iter, stop_threshold } = options;
     if !(reg.is_finite() && reg > 0.0) {
         let expected = "a positive finite number, in units of the cost";
@@ -298,6 +298,7 @@ impl<T: Scalar> Run<'_, '_, T> {
                 return Ok(false);
             }
             if std::mem::take(&mut reached) {
+                self.errors.pop(); // The same pass is made again, recorded.
                 continue;
             }
             self.format = self.kernel.next_format();
@@ -372,12 +373,13 @@ impl<T: Scalar> Run<'_, '_, T> {
         let column_targets = targets(&columns, &g, &problem.b);
         let shift = epsilon * total.ln();
         f.iter_mut().for_each(|f| *f += shift);
-        let (left, right) = ((&*f, &rows, &*row_targets), (&*g, &columns, &*column_targets));
-        let proof = certify(&problem.cost, left, right, epsilon, self.threads);
+        let plan = measure(&problem.cost, &f, &g, epsilon, self.threads);
+        let (gap_rows, error_rows) = rows.residual(&f, &plan.rows, &row_targets);
+        let (gap_columns, error_columns) = columns.residual(&g, &plan.columns, &column_targets);
         EntropicSolution {
-            value: proof.value,
-            duality_gap: proof.duality_gap.abs(),
-            marginal_error: proof.marginal_error,
+            value: plan.value,
+            duality_gap: (gap_rows + gap_columns).abs(),
+            marginal_error: error_rows + error_columns,
             f,
             g,
             errors: self.errors.into_iter().map(|e| e * total).collect(),

@@ -61,7 +61,7 @@ pub fn sinkhorn_unbalanced<T: Scalar>(
             Reference::Ones => reference.ln(),
         };
         let masses: Vec<f64> = masses.iter().map(|x| x / problem.total).collect();
-        Side { offset: masses.iter().map(offset).collect(), strength, masses }
+        Side { offset: masses.iter().map(offset).collect(), strength, limit: false, masses }
     };
     // P / total = exp((f + g − M) / ε) · (a / total) bᵀ, or / total: one side takes the constant.
     let (rows, columns) = match relaxation.reference {
