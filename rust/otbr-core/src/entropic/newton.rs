@@ -217,9 +217,8 @@ impl Dual<'_> {
         let mut x = vec![0.0; m];
         let mut residual = self.gradient(at, &diagonal);
         let flat = self.flat(at);
-        let curvature: f64 = flat.iter().sum();
-        let shift = if curvature > 0.0 { 1.0 / curvature } else { 0.0 };
-        let mut direction = precondition(&residual, &diagonal, shift);
+        let flatness: f64 = flat.iter().sum();
+        let mut direction = precondition(&residual, &diagonal, flatness);
         let mut norm = dot(&residual, &direction);
         let enough = norm * reduction * reduction;
         let mut products = 0;
@@ -237,7 +236,7 @@ impl Dual<'_> {
                 x[j] += length * direction[j];
                 residual[j] -= length * image[j];
             }
-            let ahead = precondition(&residual, &diagonal, shift);
+            let ahead = precondition(&residual, &diagonal, flatness);
             let next = dot(&residual, &ahead);
             direction.iter_mut().zip(ahead).for_each(|(d, a)| *d = a + next / norm * *d);
             norm = next;
@@ -288,10 +287,12 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
     x.iter().zip(y).map(|(x, y)| x * y).sum()
 }
 
-/// diag⁻¹ r + shift · 1 1ᵀ r.
-fn precondition(r: &[f64], diagonal: &[f64], shift: f64) -> Vec<f64> {
-    let all = shift * r.iter().sum::<f64>();
-    r.iter().zip(diagonal).map(|(r, d)| if *d > 0.0 { r / d + all } else { 0.0 }).collect()
+/// diag⁻¹ r and a shift of all: what solves S 1 for the sum of r, or, where S 1 = 0, what takes off the
+/// mean.
+fn precondition(r: &[f64], diagonal: &[f64], curvature: f64) -> Vec<f64> {
+    let sum: f64 = r.iter().sum();
+    let shift = if curvature > 0.0 { sum / curvature } else { -sum / diagonal.iter().sum::<f64>() };
+    r.iter().zip(diagonal).map(|(r, d)| if *d > 0.0 { r / d + shift } else { 0.0 }).collect()
 }
 
 /// Least and largest.
