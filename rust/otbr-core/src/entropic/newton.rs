@@ -171,7 +171,7 @@ impl Dual<'_> {
     /// The point `length` times x away; `None` out of trust.
     fn step(&self, here: &Point, x: &[f64], length: f64, budget: &mut Budget) -> Result<Option<Point>> {
         let gamma: Vec<f64> = here.gamma.iter().zip(x).map(|(g, x)| g + length * x).collect();
-        let (low, high) = range(&gamma);
+        let (low, high) = self.range(&gamma);
         let relaxed = self.slack.0.max(self.slack.1) * low.abs().max(high.abs());
         if high - low > TRUST || relaxed > RELAXED_TRUST {
             return Ok(None);
@@ -184,9 +184,10 @@ impl Dual<'_> {
         self.interrupt.check()?;
         budget.spent += self.kernel.share();
         // A shift of γ as a whole is kept out of the exponentials: rows and columns share it.
-        let (low, high) = range(&gamma);
+        let (low, high) = self.range(&gamma);
         let shift = f64::midpoint(low, high);
-        let v: Vec<f64> = gamma.iter().map(|g| (g - shift).exp()).collect();
+        let scaling = |(g, b): (&f64, &f64)| if *b > 0.0 { (g - shift).exp() } else { 0.0 };
+        let v: Vec<f64> = gamma.iter().zip(self.targets).map(scaling).collect();
         let power = 1.0 / (1.0 + self.slack.0);
         let left = ((1.0 - power) * shift).exp();
         let scaled = |i: usize, t: f64| if t > 0.0 { self.rows[i] * t.powf(-power) * left } else { 0.0 };
@@ -198,6 +199,12 @@ impl Dual<'_> {
         let log_t: Vec<f64> = t.iter().map(|t| t.ln() + shift).collect();
         let value = self.value(&gamma, &log_t);
         Ok(Point { gamma, v, curvature, recorded: columns.clone(), columns, targets, value })
+    }
+
+    /// Least and largest, where there is mass.
+    fn range(&self, gamma: &[f64]) -> (f64, f64) {
+        let held = gamma.iter().zip(self.targets).filter(|(_, b)| **b > 0.0);
+        held.fold((f64::MAX, f64::MIN), |(low, high), (&x, _)| (low.min(x), high.max(x)))
     }
 
     /// How much higher the dual is than at the record, in units of ε.
@@ -293,9 +300,4 @@ fn precondition(r: &[f64], diagonal: &[f64], curvature: f64) -> Vec<f64> {
     let sum: f64 = r.iter().sum();
     let shift = if curvature > 0.0 { sum / curvature } else { -sum / diagonal.iter().sum::<f64>() };
     r.iter().zip(diagonal).map(|(r, d)| if *d > 0.0 { r / d + shift } else { 0.0 }).collect()
-}
-
-/// Least and largest.
-fn range(x: &[f64]) -> (f64, f64) {
-    x.iter().fold((f64::MAX, f64::MIN), |(l, h), &x| (l.min(x), h.max(x)))
 }
