@@ -130,6 +130,11 @@ impl Kernel {
         Self { shape, parts: Vec::new() }
     }
 
+    /// Whether nothing has been recorded.
+    pub fn is_empty(&self) -> bool {
+        self.share() == 0.0
+    }
+
     /// The parts, to be recorded into.
     pub(super) fn take(&mut self, count: usize) -> Vec<Part> {
         let mut parts = std::mem::take(&mut self.parts);
