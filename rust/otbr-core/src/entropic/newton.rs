@@ -109,8 +109,10 @@ impl Dual<'_> {
             let (l2, l1) = here.error();
             let noise = RECORD_NOISE * distance(&vec![0.0; m], &here.targets).0;
             let goal = goal.max(noise);
+
             reached = step > 0 && l2 <= goal;
-            if reached || !budget.allows(2.0 * share) {
+            let (low, high) = self.range(&here.gamma);
+            if reached || high - low > TRUST - 1.0 || !budget.allows(2.0 * share) {
                 break;
             }
             if l1 > FAR * mass && step < FAR_STEPS {
@@ -248,6 +250,7 @@ impl Dual<'_> {
             direction.iter_mut().zip(ahead).for_each(|(d, a)| *d = a + next / norm * *d);
             norm = next;
         }
+
         Ok(x)
     }
 
@@ -276,8 +279,12 @@ impl Dual<'_> {
     /// Go along x until the dual rises enough or the error falls; `None` if it does neither.
     fn search(&self, here: &Point, x: &[f64], error: f64, budget: &mut Budget) -> Result<Option<Point>> {
         let slope: f64 = (0..x.len()).map(|j| (here.targets[j] - here.columns[j]) * x[j]).sum();
-        let mut length = 1.0;
-        while length > 1e-4 && budget.allows(self.kernel.share()) {
+        // Where the record falls apart into pieces, they are moved as far as it can be trusted; the next
+        // one tells what connects them then.
+        let ((low, high), (least, most)) = (self.range(&here.gamma), self.range(x));
+        let longest = ((TRUST - (high - low)) / (most - least).max(f64::MIN_POSITIVE)).min(1.0);
+        let mut length = longest;
+        while length > 1e-4 * longest && budget.allows(self.kernel.share()) {
             if let Some(next) = self.step(here, x, length, budget)? {
                 let rises = next.value >= here.value + 1e-4 * length * slope;
                 if rises || next.error().0 <= 0.5 * error {

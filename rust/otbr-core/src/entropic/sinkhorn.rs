@@ -370,6 +370,7 @@ impl<T: Scalar> Run<'_, '_, T> {
             self.column_update(epsilon, &sums.columns);
             return Ok(false);
         }
+
         let dual = Dual {
             kernel: &self.kernel,
             rows: &sums.rows,
