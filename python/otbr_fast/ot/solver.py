@@ -37,7 +37,8 @@ def solve(
     """Solve min <P, M> [+ reg sum P (log P - 1)] over P >= 0 with P 1 = a, P^T 1 = b.
 
     Exact problems go to a network simplex on integer masses; every result carries a proof.
-    Entropic ones go to a log-domain Sinkhorn iteration with epsilon-scaling.
+    Entropic ones go to Sinkhorn's iteration and Newton steps on its dual, along a path of
+    regularisations from a large one.
 
     Parameters
     ----------
@@ -49,7 +50,8 @@ def solve(
     reg : float, optional
         Entropic regularisation in units of the cost; None for an exact solution.
     numItermax : int, optional
-        Most pivots (exact, no limit by default) or passes over M (entropic, 10,000).
+        Most pivots (exact, no limit by default) or passes over M (entropic, 10,000). A pass over
+        a part of the plan counts as that part.
     stopThr : float
         Entropic: L2 error of the column marginals, relative to the mass, at which to stop.
     warmstart : (array-like, array-like), optional

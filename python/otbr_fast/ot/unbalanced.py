@@ -1,4 +1,4 @@
-"""POT's `sinkhorn_unbalanced`, `partial_wasserstein` and `entropic_partial_wasserstein`; rounding."""
+"""POT's unbalanced and partial transport; rounding to an exact coupling."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def sinkhorn_unbalanced(
 def _penalty(
     plan: Matrix, a: Vector, b: Vector, reg: float, reg_m: tuple[float, float], kind: str
 ) -> float:
-    """What an unbalanced plan costs besides <P, M>."""
+    """Return what an unbalanced plan costs besides <P, M>."""
     wide = plan.astype(np.float64)
     constant = 0 if kind == "kl" else wide.size  # sum P (log P - 1) is KL(P | 1) without it
     reference = a[:, None] * b if kind == "kl" else np.ones_like(wide)
