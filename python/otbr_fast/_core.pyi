@@ -14,6 +14,7 @@ __all__ = [
     "round_plan",
     "simd_path",
     "solve_entropic",
+    "solve_entropic_plan",
     "solve_exact",
     "solve_partial",
     "solve_unbalanced",
@@ -88,6 +89,16 @@ def solve_entropic(
     start: NDArray[np.float64] | None,
     n_threads: int | None,
 ) -> EntropicSolution: ...
+def solve_entropic_plan(
+    M: NDArray[Any],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    reg: float,
+    max_iter: int,
+    stop_threshold: float,
+    start: NDArray[np.float64] | None,
+    n_threads: int | None,
+) -> tuple[EntropicSolution, NDArray[Any]]: ...
 def entropic_plan(
     M: NDArray[Any],
     f: NDArray[np.float64],

@@ -120,7 +120,10 @@ def _entropic(
     start = None if warmstart is None else to_numpy(warmstart[1], "warmstart")
     if start is not None:
         start = np.ascontiguousarray(start, dtype=np.float64)
-    solution = _core.solve_entropic(cost, a, b, reg, limit, threshold, start, n_threads)
+    # The plan is made now, since the cost belongs to the caller, who may change it.
+    solution, plan = _core.solve_entropic_plan(
+        cost, a, b, reg, limit, threshold, start, n_threads
+    )
     return OTResult(
         value=solution.value,
         potentials=(like(solution.f, sources), like(solution.g, sources)),
@@ -129,7 +132,6 @@ def _entropic(
         certificate=Certificate(solution.duality_gap, None, solution.marginal_error),
         reg=reg,
         errors=solution.errors,
-        # Made now, since the cost belongs to the caller, who may change it.
-        _plan=_core.entropic_plan(cost, solution.f, solution.g, reg, n_threads),
+        _plan=plan,
         _tensors=any(is_tensor(x) for x in sources),
     )

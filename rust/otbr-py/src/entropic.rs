@@ -3,7 +3,7 @@
 use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1};
 use otbr_core::entropic::{
     self as core, Reference, Relaxation, SinkhornOptions, dense_plan, sinkhorn, sinkhorn_partial,
-    sinkhorn_unbalanced,
+    sinkhorn_unbalanced, sinkhorn_with_plan,
 };
 use otbr_core::{Problem, Scalar, Threads};
 use pyo3::exceptions::PyValueError;
@@ -79,6 +79,47 @@ fn entropic<T: Scalar>(
         sinkhorn(&problem, options, start, threads, interrupt)
     })?;
     Ok(EntropicSolution::new(py, solution))
+}
+
+/// As `solve_entropic`, with the plan in the element type of M, which takes no pass of its own.
+#[pyfunction]
+#[pyo3(signature = (M, a, b, reg, max_iter, stop_threshold, start, n_threads))]
+#[allow(non_snake_case, clippy::too_many_arguments)] // One argument for each of Python's.
+pub fn solve_entropic_plan<'py>(
+    py: Python<'py>,
+    M: Matrix<'py>,
+    a: PyReadonlyArray1<'py, f64>,
+    b: PyReadonlyArray1<'py, f64>,
+    reg: f64,
+    max_iter: u64,
+    stop_threshold: f64,
+    start: Option<PyReadonlyArray1<'py, f64>>,
+    n_threads: Option<usize>,
+) -> PyResult<(EntropicSolution, Bound<'py, PyAny>)> {
+    let masses = (vector("a", &a)?, vector("b", &b)?);
+    let start = start.as_ref().map(|g| vector("warmstart", g)).transpose()?;
+    let options = SinkhornOptions { reg, max_iter, stop_threshold };
+    let threads = Threads::new(n_threads).map_err(to_py)?;
+    match &M {
+        Matrix::F32(cost) => with_plan(py, Entries::new("M", cost)?, masses, options, start, &threads),
+        Matrix::F64(cost) => with_plan(py, Entries::new("M", cost)?, masses, options, start, &threads),
+    }
+}
+
+fn with_plan<'py, T: Scalar + Element>(
+    py: Python<'py>,
+    cost: Entries<'_, T>,
+    (a, b): (&[f64], &[f64]),
+    options: SinkhornOptions,
+    start: Option<&[f64]>,
+    threads: &Threads,
+) -> PyResult<(EntropicSolution, Bound<'py, PyAny>)> {
+    let shape = [cost.rows(), cost.cols()];
+    let (solution, plan) = run(py, |interrupt| {
+        let problem = Problem::new(cost.view("M", threads)?, a, b)?;
+        sinkhorn_with_plan(&problem, options, start, threads, interrupt)
+    })?;
+    Ok((EntropicSolution::new(py, solution), matrix_to_numpy(py, plan, shape)?.into_any()))
 }
 
 /// Entropic transport with marginals that are paid for: `reg_m` for the rows and for the columns.

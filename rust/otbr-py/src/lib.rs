@@ -31,6 +31,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(solvers::cost_matrix, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::solve_exact, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_entropic, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::solve_entropic_plan, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_unbalanced, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_partial, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::entropic_plan, m)?)?;

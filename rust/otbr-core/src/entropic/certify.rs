@@ -1,5 +1,7 @@
 //! Plans from potentials, and what they prove.
 
+use std::sync::{Mutex, PoisonError};
+
 use pulp::{Simd, WithSimd};
 
 use super::exponential::{GREATEST, exp, fma};
@@ -17,17 +19,22 @@ pub(super) struct Measured {
     pub value: f64,
 }
 
-/// Measure the plan of potentials (f, g).
+/// Measure the plan of potentials (f, g), and write it to `out` where that has room for it.
 pub(super) fn measure<T: Scalar>(
     cost: &MatrixView<'_, T>,
     f: &[f64],
     g: &[f64],
     epsilon: f64,
     threads: &Threads,
+    out: &mut [T],
 ) -> Measured {
     let (n, m) = (f.len(), g.len());
-    let arch = pulp::Arch::new();
-    let parts = threads.map_rows(n, m, chunk_rows(n), |range| {
+    let (arch, chunk) = (pulp::Arch::new(), chunk_rows(n));
+    let slots: Vec<Mutex<&mut [T]>> = out.chunks_mut(chunk * m).map(Mutex::new).collect();
+    let parts = threads.map_rows(n, m, chunk, |range| {
+        let mut slot =
+            slots.get(range.start / chunk).map(|s| s.lock().unwrap_or_else(PoisonError::into_inner));
+        let first = range.start;
         let (mut row, mut columns, mut value) = (vec![0.0_f64; m], vec![0.0; m], 0.0);
         let rows: Vec<f64> = range
             .map(|i| {
@@ -35,6 +42,9 @@ pub(super) fn measure<T: Scalar>(
                 arch.dispatch(PlanRow { costs, f: f[i], g, inverse: 1.0 / epsilon, out: &mut row });
                 let (sum, part) = arch.dispatch(Sums { row: &row, costs, columns: &mut columns });
                 value += part;
+                if let Some(out) = &mut slot {
+                    arch.dispatch(Narrow { row: &row, out: &mut out[(i - first) * m..(i - first + 1) * m] });
+                }
                 sum
             })
             .collect();
@@ -47,6 +57,21 @@ pub(super) fn measure<T: Scalar>(
         all.value += part;
     }
     all
+}
+
+/// A row in the element type of the costs.
+struct Narrow<'a, T> {
+    row: &'a [f64],
+    out: &'a mut [T],
+}
+
+impl<T: Scalar> WithSimd for Narrow<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.out.iter_mut().zip(self.row).for_each(|(o, x)| *o = T::from_f64(*x));
+    }
 }
 
 /// Sum of a row of the plan and its cost; adds it to the column sums.

@@ -14,5 +14,5 @@ mod unbalanced;
 pub use certify::dense_plan;
 pub use partial::sinkhorn_partial;
 pub use rounding::round_plan;
-pub use sinkhorn::{EntropicSolution, SinkhornOptions, sinkhorn};
+pub use sinkhorn::{EntropicSolution, SinkhornOptions, sinkhorn, sinkhorn_with_plan};
 pub use unbalanced::{Reference, Relaxation, sinkhorn_unbalanced};

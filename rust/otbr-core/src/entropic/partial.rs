@@ -96,7 +96,7 @@ impl<T: Scalar> Partial<'_, '_, T> {
         let shift = options.reg * mass.ln();
         let plan = {
             let shifted: Vec<f64> = f.iter().map(|f| f + shift).collect();
-            measure(&self.problem.cost, &shifted, &g, options.reg, self.threads)
+            measure(&self.problem.cost, &shifted, &g, options.reg, self.threads, &mut [])
         };
         let (gap, error) = self.proof(&f, &g, level, mass, &plan.rows, &plan.columns);
         f.iter_mut().for_each(|f| *f += shift);

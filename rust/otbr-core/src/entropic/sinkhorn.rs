@@ -89,17 +89,46 @@ pub fn sinkhorn<T: Scalar>(
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<EntropicSolution> {
-    let per_mass = |x: &[f64]| x.iter().map(|x| x / problem.total).collect::<Vec<f64>>();
-    let sides = (Side::exact(per_mass(&problem.a)), Side::exact(per_mass(&problem.b)));
-    relaxed(problem, sides, options, start, threads, interrupt)
+    exact(problem, options, start, &mut [], threads, interrupt)
 }
 
-/// Solve for exact or relaxed marginals, whose masses are relative to the problem's total.
+/// As [`sinkhorn`], with the plan, row by row: the pass that proves the solution makes it too.
+///
+/// # Errors
+/// As [`sinkhorn`].
+pub fn sinkhorn_with_plan<T: Scalar>(
+    problem: &Problem<'_, T>,
+    options: SinkhornOptions,
+    start: Option<&[f64]>,
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<(EntropicSolution, Vec<T>)> {
+    let mut plan = vec![T::ZERO; problem.cost.data().len()];
+    let solution = exact(problem, options, start, &mut plan, threads, interrupt)?;
+    Ok((solution, plan))
+}
+
+fn exact<T: Scalar>(
+    problem: &Problem<'_, T>,
+    options: SinkhornOptions,
+    start: Option<&[f64]>,
+    plan: &mut [T],
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<EntropicSolution> {
+    let per_mass = |x: &[f64]| x.iter().map(|x| x / problem.total).collect::<Vec<f64>>();
+    let sides = (Side::exact(per_mass(&problem.a)), Side::exact(per_mass(&problem.b)));
+    relaxed(problem, sides, options, start, plan, threads, interrupt)
+}
+
+/// Solve for exact or relaxed marginals, whose masses are relative to the problem's total; the plan is
+/// written to where there is room for it.
 pub(super) fn relaxed<T: Scalar>(
     problem: &Problem<'_, T>,
     (rows, columns): (Side, Side),
     options: SinkhornOptions,
     start: Option<&[f64]>,
+    plan: &mut [T],
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<EntropicSolution> {
@@ -128,7 +157,7 @@ pub(super) fn relaxed<T: Scalar>(
     }
     run.mask();
     let converged = run.settle(options.reg, options.stop_threshold / problem.total)?;
-    Ok(run.finish(options.reg, converged))
+    Ok(run.finish(options.reg, converged, plan))
 }
 
 /// Below this part of the largest cost, rounding of the potentials would show in the plan.
@@ -400,7 +429,7 @@ impl<T: Scalar> Run<'_, '_, T> {
         }
     }
 
-    fn finish(self, epsilon: f64, converged: bool) -> EntropicSolution {
+    fn finish(self, epsilon: f64, converged: bool, out: &mut [T]) -> EntropicSolution {
         let Self { problem, rows, columns, mut f, g, .. } = self;
         let total = problem.total;
         let targets = |side: &Side, potentials: &[f64], given: &[f64]| {
@@ -411,7 +440,7 @@ impl<T: Scalar> Run<'_, '_, T> {
         let column_targets = targets(&columns, &g, &problem.b);
         let shift = epsilon * total.ln();
         f.iter_mut().for_each(|f| *f += shift);
-        let plan = measure(&problem.cost, &f, &g, epsilon, self.threads);
+        let plan = measure(&problem.cost, &f, &g, epsilon, self.threads, out);
         let (gap_rows, error_rows) = rows.residual(&f, &plan.rows, &row_targets);
         let (gap_columns, error_columns) = columns.residual(&g, &plan.columns, &column_targets);
         EntropicSolution {

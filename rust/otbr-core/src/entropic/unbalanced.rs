@@ -74,7 +74,7 @@ pub fn sinkhorn_unbalanced<T: Scalar>(
             side(&problem.b.iter().map(|x| x / ratio).collect::<Vec<_>>(), relaxation.columns, 1.0),
         ),
     };
-    relaxed(&problem, (rows, columns), options, None, threads, interrupt)
+    relaxed(&problem, (rows, columns), options, None, &mut [], threads, interrupt)
 }
 
 /// The sum of masses, checked as far as a ratio of two needs it.
