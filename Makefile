@@ -30,8 +30,8 @@ format: $(VENV)/dev.installed ## Format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/dev.installed ## Compare the solvers' speed with POT's
-	$(BIN)/python benches/ot_vs_pot.py
+bench: $(VENV)/bench.installed ## Compare the solvers with their peers (hours); the tables of docs/benchmarks.md
+	$(BIN)/otbr-fast bench --preset readme --out docs/bench --overwrite --update docs/benchmarks.md
 
 clean: ## Remove what was built and installed
 	rm -rf $(VENV) target python/otbr_fast/_core*.so
@@ -42,6 +42,10 @@ $(BIN)/python:
 $(VENV)/demo.installed: $(BIN)/python pyproject.toml $(RUST_SOURCES)
 	@echo "Installing into $(VENV): torch is large and the Rust code is compiled, so this takes some minutes."
 	$(BIN)/python -m pip install --editable '.[demo]'
+	touch $@
+
+$(VENV)/bench.installed: $(VENV)/dev.installed
+	$(BIN)/python -m pip install --editable '.[bench]'
 	touch $@
 
 $(VENV)/dev.installed: $(BIN)/python pyproject.toml $(RUST_SOURCES)

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 __version__: str
+
 build_profile: str
 
 @final
@@ -44,9 +45,15 @@ class ExactSolution:
     @property
     def marginal_error(self) -> float: ...
     @property
-    def status(self) -> Literal["optimal", "iteration_limit", "not_proven"]: ...
+    def status(self) -> Literal["optimal", "iteration_limit", "time_limit", "not_proven"]: ...
     @property
     def n_iter(self) -> int: ...
+    @property
+    def hint_v(self) -> NDArray[np.float64]: ...
+    @property
+    def core_rows(self) -> NDArray[np.uint32]: ...
+    @property
+    def core_cols(self) -> NDArray[np.uint32]: ...
 
 @final
 class EntropicSolution:
@@ -78,6 +85,11 @@ def solve_exact(
     b: NDArray[np.float64],
     max_iter: int,
     n_threads: int | None,
+    *,
+    time_limit: float | None = None,
+    metric: bool = False,
+    start: tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32]] | None = None,
+    search: Literal["core", "whole"] | None = None,
 ) -> ExactSolution: ...
 def solve_entropic(
     M: NDArray[Any],

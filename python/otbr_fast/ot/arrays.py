@@ -18,8 +18,44 @@ Vector = NDArray[np.float64]
 
 def is_tensor(x: object) -> bool:
     """Whether this is a torch tensor."""
+    if type(x) is np.ndarray:
+        return False
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether this is a sparse scipy array or torch tensor."""
+    if type(x) is np.ndarray:
+        return False
+    return hasattr(x, "tocoo") or (is_tensor(x) and str(x.layout) != "torch.strided")
+
+
+def any_tensor(sources: Iterable[Any]) -> bool:
+    """Whether one of these is a torch tensor."""
+    for x in sources:  # noqa: SIM110 (twice as fast as any(), and called for each small problem)
+        if is_tensor(x):
+            return True
+    return False
+
+
+def requires_grad(x: Any) -> bool:
+    """Whether this is a tensor that wants a gradient."""
+    return is_tensor(x) and bool(x.requires_grad)
+
+
+def refuse_gradient(x: Any, name: str) -> None:
+    """Refuse a tensor whose gradient would be lost."""
+    if requires_grad(x):
+        raise ValueError(
+            f"{name} requires a gradient, and this function gives none (solve, emd2 and sinkhorn2 "
+            f"give that of the cost); use {name}.detach()"
+        )
+
+
+def constant(x: Any) -> Any:
+    """Take a tensor out of its graph; anything else stays as it is."""
+    return x.detach() if is_tensor(x) else x
 
 
 def to_numpy(x: Any, name: str) -> NDArray[Any]:
@@ -30,19 +66,16 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
     ValueError
         A tensor on a GPU or one that requires a gradient, a sparse matrix, complex numbers.
     """
+    if is_sparse(x):
+        raise ValueError(f"{name} is sparse, and only emd and emd2 take that; give a dense one")
     if is_tensor(x):
         if x.device.type != "cpu":
             raise ValueError(
                 f"{name} is on {x.device}; the solvers run on the CPU, use {name}.cpu()"
             )
-        if x.requires_grad:
-            raise ValueError(
-                f"{name} requires a gradient, and the solvers give none; use {name}.detach()"
-            )
+        refuse_gradient(x, name)
         half = {"torch.float16", "torch.bfloat16"}
         x = (x.float() if str(x.dtype) in half else x).numpy()
-    if hasattr(x, "tocoo"):
-        raise ValueError(f"{name} is a sparse matrix, which is not supported; give a dense one")
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {array.dtype}; real numbers are needed")
@@ -51,6 +84,8 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
 
 def matrix(x: Any, name: str) -> Matrix:
     """Take as a C-contiguous matrix, float32 if it is that or half precision, else float64."""
+    if type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 2 and x.flags.c_contiguous:
+        return x
     array = to_numpy(x, name)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; a matrix is needed")
@@ -60,6 +95,8 @@ def matrix(x: Any, name: str) -> Matrix:
 
 def masses(x: Any, name: str, length: int) -> Vector:
     """Take as a float64 vector; None and an empty list stand for uniform masses."""
+    if type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 1 and x.size == length:
+        return x if x.flags.c_contiguous else x.copy()
     array = np.empty(0) if x is None else to_numpy(x, name)
     if array.ndim == 1 and array.size == 0:
         return np.full(length, 1.0 / length) if length else np.empty(0)
@@ -82,9 +119,46 @@ def count(x: Any, name: str, default: _Default) -> int | _Default:
 
 def like(array: NDArray[Any], sources: Iterable[Any]) -> Any:
     """Give back the kind of the sources: a tensor if any of them is one."""
-    return as_tensor(array) if any(is_tensor(x) for x in sources) else array
+    return as_tensor(array) if any_tensor(sources) else array
 
 
 def as_tensor(array: NDArray[Any]) -> Any:
     """Give back a tensor that shares the array's memory."""
     return sys.modules["torch"].from_numpy(array)
+
+
+def as_given(array: NDArray[Any], *sources: Any) -> Any:
+    """Give back in the dtype of the first source that has a floating one, as a tensor if any is."""
+    dtype = _first_floating_dtype(sources)
+    if not any_tensor(sources):
+        return array if dtype is None else array.astype(dtype, copy=False)
+    if isinstance(dtype, np.dtype):
+        return as_tensor(array.astype(dtype, copy=False))
+    return as_tensor(array) if dtype is None else as_tensor(array).to(dtype)
+
+
+def number_as_given(value: float, *sources: Any) -> Any:
+    """Give back a number as a numpy scalar or a tensor without dimensions, as `as_given`."""
+    if any_tensor(sources):
+        return as_given(np.array(value), *sources)
+    dtype = _first_floating_dtype(sources)  # a dtype without fields counts as false
+    return np.float64(value) if dtype is None else dtype.type(value)
+
+
+def stacked(numbers: list[Any]) -> Any:
+    """Join numbers into a vector, a tensor if they are."""
+    tensors = bool(numbers) and is_tensor(numbers[0])
+    return sys.modules["torch"].stack(numbers) if tensors else np.array(numbers)
+
+
+def _first_floating_dtype(sources: Iterable[Any]) -> Any:
+    """Find numpy's or torch's dtype of the first source that has elements of a floating one."""
+    for x in sources:
+        if is_tensor(x):
+            if x.is_floating_point() and x.numel():
+                return x.dtype
+        elif x is not None:
+            array = np.asarray(x)
+            if array.dtype.kind == "f" and array.size:
+                return array.dtype
+    return None

@@ -1,7 +1,8 @@
-"""POT's `emd`, `emd2` and `sinkhorn`: the same arguments, returns and log keys.
+"""POT's `emd`, `emd2`, `sinkhorn` and `sinkhorn2`: the same arguments, returns and log keys.
 
-What differs from POT 0.9: `numItermax` of the exact solvers has no limit by default, so no plan is
-cut short unasked; a float32 cost is not copied to float64; a problem that is not finite is refused.
+What differs is in docs/pot-migration.md. Above all: `numItermax` of the exact solvers has no limit
+by default, so no plan is cut short unasked; a float32 cost is not copied to float64; a problem that
+is not finite is refused.
 """
 
 from __future__ import annotations
@@ -11,17 +12,36 @@ import warnings
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from otbr_fast.ot.arrays import Matrix, Vector, is_tensor, like, masses, matrix, to_numpy
+from otbr_fast.ot.arrays import (
+    as_given,
+    constant,
+    is_tensor,
+    like,
+    number_as_given,
+    refuse_gradient,
+    stacked,
+    to_numpy,
+)
+from otbr_fast.ot.exact import (
+    cost_and_masses,
+    exact_cost,
+    log_as_given,
+    other_masses,
+    plan_as_given,
+    solve_exact,
+    value_as_given,
+)
 from otbr_fast.ot.result import OTResult
 from otbr_fast.ot.solver import solve
+from otbr_fast.ot.sparse import sparse_edges
 
 _LOGGER = logging.getLogger("otbr_fast.ot")
 
 _SINKHORN_METHODS = (
     "sinkhorn",
     "sinkhorn_log",
+    "greenkhorn",
     "sinkhorn_stabilized",
     "sinkhorn_epsilon_scaling",
 )
@@ -44,8 +64,9 @@ def emd(
     ----------
     a, b : array-like, shapes (n,) and (m,)
         Masses; uniform where the list is empty or None.
-    M : array-like, shape (n, m)
-        Cost.
+    M : array-like or sparse, shape (n, m)
+        Cost. A sparse scipy array or torch tensor gives it for some pairs only, and the others
+        carry no mass; memory is that of a dense float64 one all the same.
     numItermax : int, optional
         Most pivots; no limit by default. A plan cut short comes with a warning and
         ``result_code`` 3.
@@ -64,17 +85,23 @@ def emd(
     Returns
     -------
     array or tensor, shape (n, m)
-        In the dtype of a, else b, else M, if that is a floating one.
+        In the dtype of a, else b, else M, if that is a floating one; sparse if M is. A tensor has
+        no gradient, as in POT; `emd2` has that of the cost.
 
     Raises
     ------
     ValueError
-        As `solve`.
+        As `solve`; edges of a sparse M that cannot carry the masses.
     """
-    cost, a_masses, b_masses = _problem(a, b, M, check_marginals)
-    result = _exact(cost, a_masses, b_masses, numItermax, numThreads)
-    plan = _as_given(result.dense_plan(), a, b, M)
-    return (plan, _exact_log(result, a_masses, b_masses, center_dual, (a, b, M))) if log else plan
+    edges = sparse_edges(M)
+    cost, a_masses = cost_and_masses(M, edges, a)
+    b_masses = other_masses(b, cost, a_masses, check_marginals)
+    solution = solve_exact(cost, a_masses, b_masses, numItermax, numThreads)
+    plan = plan_as_given(solution, edges, a, b, M)
+    if not log:
+        return plan
+    entries = log_as_given(solution, a_masses, b_masses, center_dual, (a, b, M))
+    return plan, {"cost": exact_cost(solution, edges), **entries}
 
 
 def emd2(
@@ -105,27 +132,27 @@ def emd2(
 
     Returns
     -------
-    float, or array of shape (k,)
-        With `log` or `return_matrix` also the log, or a list of k logs.
+    number, or with `log` or `return_matrix` a number and its log
+        A list of k of these for k columns. In the dtype of a, else b, else M, if that is a floating
+        one. As a tensor it has gradients: the plan for M, and the potentials u and v without their
+        means, as in POT, for a and b.
     """
-    several = b is not None and len(b) > 0 and np.ndim(b) == 2
-    columns = to_numpy(b, "b").T if several else [b]
-    costs: list[float] = []
-    logs: list[dict[str, Any]] = []
-    for column in columns:
-        cost, a_masses, b_masses = _problem(a, column, M, check_marginals)
-        result = _exact(cost, a_masses, b_masses, numItermax, numThreads)
-        costs.append(result.value)
-        if log or return_matrix:
-            logs.append(_exact_log(result, a_masses, b_masses, center_dual, (a, b, M)))
+    edges = sparse_edges(M)
+    cost, a_masses = cost_and_masses(M, edges, a)
+    columns = _columns(b)
+    answers: list[Any] = []
+    for column in [b] if columns is None else columns:
+        b_masses = other_masses(column, cost, a_masses, check_marginals)
+        solution = solve_exact(cost, a_masses, b_masses, numItermax, numThreads)
+        value = value_as_given(solution, edges, a, column, M)
+        if not (log or return_matrix):
+            answers.append(value)
+            continue
+        entries = log_as_given(solution, a_masses, b_masses, center_dual, (a, b, M))
         if return_matrix:
-            logs[-1]["G"] = _as_given(result.dense_plan(), a, b, M)
-    value = _as_given(np.array(costs) if several else np.array(costs[0]), a, b, M)
-    if not several and not is_tensor(value):
-        value = float(value)
-    if log or return_matrix:
-        return value, (logs if several else logs[0])
-    return value
+            entries["G"] = plan_as_given(solution, edges, a, b, M)
+        answers.append((value, {"cost": value, **entries}))
+    return answers[0] if columns is None else answers
 
 
 def sinkhorn(
@@ -158,7 +185,8 @@ def sinkhorn(
     reg : float
         Entropic regularisation > 0, in units of the cost.
     method : str
-        "sinkhorn", "sinkhorn_log", "sinkhorn_stabilized" or "sinkhorn_epsilon_scaling".
+        "sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized" or
+        "sinkhorn_epsilon_scaling".
     numItermax : int
         Most passes over M, or over a plan of its size, those at larger `reg` on the way included.
     stopThr : float
@@ -184,93 +212,111 @@ def sinkhorn(
     ValueError
         As `solve`; a method of another algorithm.
     """
+    if _columns(b) is not None:
+        return sinkhorn2(
+            a, b, M, reg, method, numItermax, stopThr, verbose, log, warn, warmstart, n_threads
+        )
+    for name, x in (("a", a), ("b", b), ("M", M)):
+        refuse_gradient(x, name)
+    options = (method, numItermax, stopThr, verbose, warn, warmstart, n_threads)
+    result = _solve_entropic(a, b, M, reg, *options)
+    plan = as_given(np.asarray(result.dense_plan()), M, a, b)
+    return (plan, _entropic_log(result, reg, (a, b, M))) if log else plan
+
+
+def sinkhorn2(
+    a: Any,
+    b: Any,
+    M: Any,
+    reg: float,
+    method: str = "sinkhorn",
+    numItermax: int = 1000,
+    stopThr: float = 1e-9,
+    verbose: bool = False,
+    log: bool = False,
+    warn: bool = False,
+    warmstart: tuple[Any, Any] | None = None,
+    n_threads: int | None = None,
+) -> Any:
+    """Cost <P, M> of the entropic optimal transport plan, as POT's ``ot.sinkhorn2``.
+
+    Parameters are those of `sinkhorn`.
+
+    Returns
+    -------
+    number in the dtype of M, or an array of shape (k,) for several b; with `log` the log too
+        As a tensor it has gradients, those of <P, M>; the entropic objective, whose gradients are
+        P and the potentials, is ``solve(...).objective``.
+    """
+    columns = _columns(b)
+    options = (method, numItermax, stopThr, verbose, warn, warmstart, n_threads)
+    results: list[OTResult] = []
+    for column in [b] if columns is None else columns:
+        results.append(_solve_entropic(a, column, M, reg, *options))
+    sources = (a, b, M)
+    values = [_entropic_value(result, M, a, b) for result in results]
+    if columns is None:
+        return (values[0], _entropic_log(results[0], reg, sources)) if log else values[0]
+    several = stacked(values)
+    return (several, _several_logs(results, reg, sources)) if log else several
+
+
+def _columns(b: Any) -> list[Any] | None:
+    """Several histograms, if b has two dimensions."""
+    several = b if is_tensor(b) or b is None else np.asarray(b)
+    if several is None or several.ndim != 2:
+        return None
+    return [several[:, k] for k in range(several.shape[1])]
+
+
+def _solve_entropic(
+    a: Any,
+    b: Any,
+    M: Any,
+    reg: float,
+    method: str,
+    numItermax: int,
+    stopThr: float,
+    verbose: bool,
+    warn: bool,
+    warmstart: tuple[Any, Any] | None,
+    n_threads: int | None,
+) -> OTResult:
     if method.lower() not in _SINKHORN_METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(_SINKHORN_METHODS)}")
-    sources = (a, b, M)
     start = None
     if warmstart is not None:
         log_u, log_v = (to_numpy(x, "warmstart") for x in warmstart)
         start = (reg * log_u, reg * log_v)
-
-    def one(column: Any) -> OTResult:
-        cost, a_masses, b_masses = _problem(a, column, M, check_marginals=True)
-        result = solve(
-            cost,
-            a_masses,
-            b_masses,
-            reg,
-            numItermax=numItermax,
-            stopThr=stopThr / (a_masses.sum() or 1.0),  # POT's is absolute
-            warmstart=start,
-            n_threads=n_threads,
+    mass = 1.0 if a is None else to_numpy(constant(a), "a").sum()
+    result = solve(
+        M,
+        a,
+        b,
+        reg,
+        numItermax=numItermax,
+        stopThr=stopThr / (mass or 1.0),  # POT's is absolute
+        warmstart=start,
+        n_threads=n_threads,
+    )
+    if verbose:
+        _LOGGER.info("sinkhorn: error %s after %d passes", result.errors, result.n_iter)
+    if warn and result.status != "converged":
+        warnings.warn(
+            f"Sinkhorn did not reach stopThr = {stopThr} in {numItermax} iterations; increase "
+            "numItermax or reg.",
+            stacklevel=3,
         )
-        if verbose:
-            _LOGGER.info("sinkhorn: error %s after %d passes", result.errors, result.n_iter)
-        if warn and result.status != "converged":
-            warnings.warn(
-                f"Sinkhorn did not reach stopThr = {stopThr} in {numItermax} iterations; increase "
-                "numItermax or reg.",
-                stacklevel=3,
-            )
-        return result
-
-    if b is not None and len(b) > 0 and np.ndim(b) == 2:
-        results = [one(column) for column in to_numpy(b, "b").T]
-        values = _as_given(np.array([r.value for r in results]), M, a, b)
-        return (values, _several_logs(results, reg, sources)) if log else values
-    result = one(b)
-    plan = _as_given(result.dense_plan(), M, a, b)
-    return (plan, _entropic_log(result, reg, sources)) if log else plan
-
-
-def _problem(a: Any, b: Any, M: Any, check_marginals: bool) -> tuple[Matrix, Vector, Vector]:
-    cost = matrix(M, "M")
-    a_masses = masses(a, "a", cost.shape[0])
-    b_masses = masses(b, "b", cost.shape[1])
-    if not check_marginals and b_masses.sum() > 0:
-        b_masses = b_masses * (a_masses.sum() / b_masses.sum())
-    return cost, a_masses, b_masses
-
-
-def _exact(
-    cost: Matrix, a: Vector, b: Vector, numItermax: int | None, numThreads: int | Literal["max"]
-) -> OTResult:
-    n_threads = None if numThreads == "max" else numThreads
-    result = solve(cost, a, b, numItermax=numItermax, n_threads=n_threads)
-    if result.status != "optimal":
-        warnings.warn(_not_optimal(result), stacklevel=3)
     return result
 
 
-def _not_optimal(result: OTResult) -> str:
-    limited = result.status == "iteration_limit"
-    what = "numItermax reached" if limited else "the plan is not proven optimal, please report"
-    remedy = "; increase numItermax." if limited else "."
-    return (
-        f"{what} after {result.n_iter} pivots: the cost {result.value} is above the optimum by at "
-        f"most {result.certificate.duality_gap}{remedy}"
-    )
-
-
-def _exact_log(
-    result: OTResult, a: Vector, b: Vector, center_dual: bool, sources: tuple[Any, ...]
-) -> dict[str, Any]:
-    u, v = result.potentials
-    if center_dual:
-        shift = (b @ v - a @ u) / (a.sum() + b.sum())
-        u, v = u + shift, v - shift
-    optimal = result.status == "optimal"
-    return {
-        "cost": result.value,
-        "u": _as_given(u, *sources),
-        "v": _as_given(v, *sources),
-        "warning": None if optimal else _not_optimal(result),
-        "result_code": 1 if optimal else 3,
-    }
+def _entropic_value(result: OTResult, *sources: Any) -> Any:
+    value = result.value
+    return value if is_tensor(value) else number_as_given(value, *sources)
 
 
 def _entropic_log(result: OTResult, reg: float, sources: tuple[Any, ...]) -> dict[str, Any]:
-    log_u, log_v = (x / reg for x in result.potentials)
+    log_u, log_v = (np.asarray(x) / reg for x in result.potentials)
     with np.errstate(over="ignore"):  # inf, as in POT, where a scaling is beyond float64
         u, v = np.exp(log_u), np.exp(log_v)
     log_u, log_v, u, v = (like(x, sources) for x in (log_u, log_v, u, v))
@@ -287,15 +333,5 @@ def _entropic_log(result: OTResult, reg: float, sources: tuple[Any, ...]) -> dic
 
 def _several_logs(results: list[OTResult], reg: float, sources: tuple[Any, ...]) -> dict[str, Any]:
     logs = [_entropic_log(result, reg, ()) for result in results]
-    stacked = {key: np.stack([log[key] for log in logs], 1) for key in ("log_u", "log_v", "u", "v")}
-    return {key: like(value, sources) for key, value in stacked.items()}
-
-
-def _as_given(values: NDArray[Any], *sources: Any) -> Any:
-    """Cast to the dtype of the first source that has a floating one; a tensor if any is."""
-    for x in sources:
-        if x is not None and len(x) > 0:
-            dtype = to_numpy(x, "argument").dtype
-            if dtype.kind == "f":
-                return like(values.astype(dtype, copy=False), sources)
-    return like(values, sources)
+    keys = ("log_u", "log_v", "u", "v")
+    return {key: like(np.stack([log[key] for log in logs], 1), sources) for key in keys}

@@ -14,7 +14,11 @@ from otbr_fast.ot.arrays import as_tensor
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-Status = Literal["optimal", "converged", "iteration_limit", "not_proven"]
+Status = Literal["optimal", "converged", "iteration_limit", "time_limit", "not_proven"]
+
+
+# Potentials of the columns to start from, rows and columns of the cells the simplex ran on.
+Hint = tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32]]
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,19 @@ class Entries:
 
     def dense(self) -> NDArray[np.float64]:
         """Return them in a matrix of zeros."""
-        plan = np.zeros(self.shape)
-        plan[self.rows, self.cols] = self.masses
-        return plan
+        return dense_matrix(self.rows, self.cols, self.masses, self.shape)
+
+
+def dense_matrix(
+    rows: NDArray[np.uint32],
+    cols: NDArray[np.uint32],
+    masses: NDArray[np.float64],
+    shape: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Put entries, no two in the same place, into a matrix of zeros."""
+    matrix = np.zeros(shape)
+    matrix[rows, cols] = masses
+    return matrix
 
 
 @dataclass(frozen=True)
@@ -69,14 +83,19 @@ class OTResult:
 
     Attributes
     ----------
-    value : float
-        <P, M>, without the entropy, in units of cost times mass.
+    value : float, or tensor without dimensions
+        <P, M>, without the entropy, in units of cost times mass. A tensor with gradients, in
+        the dtype of M, if M, a or b requires one.
+    objective : float, or tensor without dimensions
+        What was minimised: `value`, or for entropic problems <P, M> + reg sum P (log P - 1), found
+        from the potentials as <a, u> + <b, v> - reg sum P, which is never above the optimum by more
+        than rounding. A tensor as `value` is.
     potentials : (array, array)
         Dual potentials u of the rows and v of the columns, shapes (n,) and (m,); -inf where an
         entropic problem has no mass.
-    status : {"optimal", "converged", "iteration_limit", "not_proven"}
+    status : {"optimal", "converged", "iteration_limit", "time_limit", "not_proven"}
         "optimal": proven to a relative 1e-9. "converged": entropic, stopThr reached.
-        "iteration_limit": neither; the certificate says how much may be missing.
+        "iteration_limit", "time_limit": neither; the certificate says how much may be missing.
         "not_proven": exact, and the certificate proves less than it should.
     n_iter : int
         Pivots, or passes over the matrix.
@@ -87,7 +106,8 @@ class OTResult:
         Entropic: L2 error of the column marginals, pass by pass at the final regularisation.
     """
 
-    value: float
+    value: Any  # float | Tensor
+    objective: Any  # float | Tensor
     potentials: tuple[Any, Any]
     status: Status
     n_iter: int
@@ -96,6 +116,8 @@ class OTResult:
     errors: NDArray[np.float64] | None
     _plan: Entries | NDArray[Any] = field(repr=False)
     _tensors: bool = field(repr=False)
+    # Exact: what a warm start takes.
+    _hint: Hint | None = field(default=None, repr=False)
 
     @cached_property
     def plan(self) -> csr_array:

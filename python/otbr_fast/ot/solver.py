@@ -10,16 +10,18 @@ from otbr_fast import _core
 from otbr_fast.ot.arrays import (
     Matrix,
     Vector,
+    any_tensor,
+    constant,
     count,
-    is_tensor,
     like,
     masses,
     matrix,
+    requires_grad,
     to_numpy,
 )
-from otbr_fast.ot.result import Certificate, Entries, OTResult
+from otbr_fast.ot.result import Certificate, Entries, Hint, OTResult
 
-_NO_LIMIT = 2**63
+NO_LIMIT = 2**63
 _DEFAULT_PASSES = 10_000
 
 
@@ -31,12 +33,15 @@ def solve(
     *,
     numItermax: int | None = None,
     stopThr: float = 1e-9,
-    warmstart: tuple[Any, Any] | None = None,
+    time_limit: float | None = None,
+    metric: bool = False,
+    warmstart: OTResult | tuple[Any, Any] | None = None,
     n_threads: int | None = None,
 ) -> OTResult:
     """Solve min <P, M> [+ reg sum P (log P - 1)] over P >= 0 with P 1 = a, P^T 1 = b.
 
-    Exact problems go to a network simplex on integer masses; every result carries a proof.
+    Exact problems go to a network simplex on integer masses, on a sparse core where M is large;
+    every result carries a proof.
     Entropic ones go to Sinkhorn's iteration and Newton steps on its dual, along a path of
     regularisations from a large one.
 
@@ -54,8 +59,16 @@ def solve(
         a part of the plan counts as that part.
     stopThr : float
         Entropic: L2 error of the column marginals, relative to the mass, at which to stop.
-    warmstart : (array-like, array-like), optional
-        Entropic: potentials (u, v) from an earlier result.
+    time_limit : float, optional
+        Exact: seconds after which to return the best plan so far, with the gap that is left. What
+        comes before the first pivot is not cut short.
+    metric : bool
+        Exact: promise that M holds the distances of a metric (Euclidean ones, say; squares are
+        none), so that masses at the same point stay there and equal rows are one. Much quicker
+        where many points are shared. A promise not kept costs time, never the optimum.
+    warmstart : OTResult or (array-like, array-like), optional
+        An earlier result of a problem like this one, of the same shape, with other costs or other
+        masses, or its potentials (u, v). A hint: the result is as good without.
     n_threads : int, optional
         All cores by default. The result does not depend on it.
 
@@ -66,32 +79,80 @@ def solve(
     KeyboardInterrupt
         Ctrl-C stops the solver.
 
+    Notes
+    -----
+    If M, a or b is a tensor that requires a gradient, ``value`` and ``objective`` are tensors with
+    gradients; the plan and the potentials have none. Those of the exact cost and of the entropic
+    objective are P, u and v (the latter up to a constant, such that <b, db> = 0, as b is scaled to
+    the sum of a). The entropic ``value`` <P, M> is another function: its gradient takes a dense
+    linear system of m unknowns on the way back. None can be differentiated twice.
+
     References
     ----------
     Peyré and Cuturi, Computational Optimal Transport, 2019, chapters 3 and 4.
     """
     sources = (M, a, b)
+    if any(map(requires_grad, sources)):
+        from otbr_fast.ot.autograd import with_gradients
+
+        result = solve(
+            constant(M),
+            constant(a),
+            constant(b),
+            reg,
+            numItermax=numItermax,
+            stopThr=stopThr,
+            time_limit=time_limit,
+            metric=metric,
+            warmstart=warmstart,
+            n_threads=n_threads,
+        )
+        return with_gradients(result, M, a, b)
     cost = matrix(M, "M")
     a = masses(a, "a", cost.shape[0])
     b = masses(b, "b", cost.shape[1])
     n_threads = count(n_threads, "n_threads", None)
     if reg is not None:
+        if time_limit is not None or metric:
+            raise ValueError("time_limit and metric are for exact problems; leave them or reg out")
         limit = count(numItermax, "numItermax", _DEFAULT_PASSES)
         threshold = stopThr * a.sum()
-        return _entropic(cost, a, b, reg, limit, threshold, warmstart, n_threads, sources)
-    if warmstart is not None:
-        raise ValueError("warmstart is for entropic problems; give reg too, or leave it out")
-    limit = count(numItermax, "numItermax", _NO_LIMIT)
-    return _exact(cost, a, b, limit, n_threads, sources)
+        start = warmstart.potentials if isinstance(warmstart, OTResult) else warmstart
+        return _entropic(cost, a, b, reg, limit, threshold, start, n_threads, sources)
+    solution = _core.solve_exact(
+        cost,
+        a,
+        b,
+        count(numItermax, "numItermax", NO_LIMIT),
+        n_threads,
+        time_limit=time_limit,
+        metric=metric,
+        start=_start(warmstart),
+    )
+    return exact_result(solution, (cost.shape[0], cost.shape[1]), sources)
 
 
-def _exact(
-    cost: Matrix, a: Vector, b: Vector, limit: int, n_threads: int | None, sources: tuple[Any, ...]
+def _start(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
+    """Potentials of the columns, and a core where one is known."""
+    if warmstart is None:
+        return None
+    if isinstance(warmstart, OTResult):
+        if warmstart._hint is not None and warmstart._hint[0].size:
+            return warmstart._hint
+        warmstart = warmstart.potentials
+    # Potentials of the rows follow from those of the columns.
+    v = np.ascontiguousarray(to_numpy(warmstart[1], "warmstart"), dtype=np.float64)
+    nothing = np.empty(0, dtype=np.uint32)
+    return v, nothing, nothing
+
+
+def exact_result(
+    solution: _core.ExactSolution, shape: tuple[int, int], sources: tuple[Any, ...]
 ) -> OTResult:
-    solution = _core.solve_exact(cost, a, b, limit, n_threads)
-    shape = (cost.shape[0], cost.shape[1])
+    """Give an exact solution the form of a result, of the kind of the sources."""
     return OTResult(
         value=solution.value,
+        objective=solution.value,
         potentials=(like(solution.u, sources), like(solution.v, sources)),
         status=solution.status,
         n_iter=solution.n_iter,
@@ -101,7 +162,8 @@ def _exact(
         reg=None,
         errors=None,
         _plan=Entries(solution.rows, solution.cols, solution.masses, shape),
-        _tensors=any(is_tensor(x) for x in sources),
+        _tensors=any_tensor(sources),
+        _hint=(solution.hint_v, solution.core_rows, solution.core_cols),
     )
 
 
@@ -124,8 +186,10 @@ def _entropic(
     solution, plan = _core.solve_entropic_plan(
         cost, a, b, reg, limit, threshold, start, n_threads
     )
+    dual = _mean(solution.f, a) + _mean(solution.g, b * (a.sum() / b.sum()))
     return OTResult(
         value=solution.value,
+        objective=dual - reg * float(plan.sum(dtype=np.float64)),
         potentials=(like(solution.f, sources), like(solution.g, sources)),
         status="converged" if solution.converged else "iteration_limit",
         n_iter=solution.n_iter,
@@ -133,5 +197,10 @@ def _entropic(
         reg=reg,
         errors=solution.errors,
         _plan=plan,
-        _tensors=any(is_tensor(x) for x in sources),
+        _tensors=any_tensor(sources),
     )
+
+
+def _mean(potential: Vector, mass: Vector) -> float:
+    """<potential, mass>, where -inf belongs to no mass."""
+    return float(mass @ np.where(mass > 0, potential, 0.0))

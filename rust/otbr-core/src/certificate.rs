@@ -1,14 +1,10 @@
 //! Proof of optimality, computed from the plan, the potentials and the cost alone.
 
 use crate::double_double::Dd;
+use crate::geometry::Geometry;
 use crate::plan::SparsePlan;
-use crate::pricing::Pricing;
-use crate::problem::Problem;
-use crate::scalar::Scalar;
-use crate::threads::Threads;
-
-/// Rows priced at a time.
-const CHUNK: usize = 64;
+use crate::pricing::{Cell, Potentials};
+use crate::problem::Transport;
 
 /// What a plan and potentials prove.
 ///
@@ -39,48 +35,36 @@ impl Certificate {
     }
 }
 
-pub(crate) fn certify<T: Scalar>(
-    problem: &Problem<'_, T>,
+/// From a plan, potentials and the least reduced cost over all cells that they give.
+pub(crate) fn certify<G: Geometry>(
+    problem: &Transport<G>,
     plan: &SparsePlan,
-    u: &[Dd],
-    v: &[Dd],
-    threads: &Threads,
+    potentials: Potentials<'_>,
+    least: f64,
 ) -> Certificate {
-    let reduced_cost = |cost: f64, i: usize, j: usize| Dd::from(cost) - u[i] - v[j];
     let (mut value, mut slack) = (Dd::ZERO, Dd::ZERO);
-    for (i, j, mass) in plan.entries() {
-        let cost = problem.cost.at(i, j);
+    for (row, col, mass) in plan.entries() {
+        let cost = problem.cost.at(row, col);
         value += Dd::product(cost, mass);
-        slack += reduced_cost(cost, i, j).times(mass);
+        slack += potentials.reduced_cost(Cell { row, col, cost }).times(mass);
     }
-    let rounded = |x: &[Dd]| -> Vec<f64> { x.iter().map(|x| x.hi).collect() };
-    let (u_hi, v_hi) = (rounded(u), rounded(v));
-    let pricing = Pricing::new(&problem.cost, &u_hi, &v_hi);
-    let arch = pulp::Arch::new();
-    let (rows, cols) = (problem.cost.rows(), problem.cost.cols());
-    let least = threads
-        .map_rows(rows, cols, CHUNK, |range| {
-            pricing.least_exact(range, f64::MAX, arch, reduced_cost).map(|c| c.reduced_cost.to_f64())
-        })
-        .into_iter()
-        .flatten()
-        .fold(f64::INFINITY, f64::min);
     let gap = slack + Dd::product(problem.total, (-least).max(0.0));
-    let u_max = u_hi.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
     Certificate {
         value: value.to_f64(),
         duality_gap: gap.to_f64().max(0.0),
         worst_reduced_cost: least,
         marginal_error: plan.marginal_error(&problem.a, &problem.b),
         mass: problem.total,
-        scale: problem.cost.max_abs() + u_max + pricing.v_max,
+        scale: potentials.magnitude(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::MatrixView;
+    use crate::pricing::Halves;
+    use crate::problem::{MatrixView, Problem};
+    use crate::threads::Threads;
 
     const COST: [f64; 4] = [0.0, 1.0, 1.0, 0.0];
 
@@ -89,7 +73,11 @@ mod tests {
         let view = MatrixView::new("M", &COST, 2, 2, &threads).unwrap();
         let problem = Problem::new(view, &[0.5, 0.5], &[0.5, 0.5]).unwrap();
         let plan = SparsePlan::from_entries((2, 2), entries);
-        certify(&problem, &plan, &u.map(Dd::from), &v.map(Dd::from), &threads)
+        let halves = |hi| Halves { hi, lo: &[0.0; 2] };
+        let potentials = Potentials::new(halves(&u), halves(&v), problem.cost.max_abs());
+        let reduced = |k: usize| COST[k] - u[k / 2] - v[k % 2];
+        let least = (0..4).map(reduced).fold(f64::INFINITY, f64::min);
+        certify(&problem, &plan, potentials, least)
     }
 
     #[test]

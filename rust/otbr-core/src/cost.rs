@@ -16,6 +16,7 @@ use crate::gemm::product_transposed;
 use crate::interrupt::Interrupt;
 use crate::problem::MatrixView;
 use crate::scalar::Scalar;
+use crate::simd::dispatch;
 use crate::threads::Threads;
 
 /// Below this part of |x|² + |y|² a squared distance is computed from the differences.
@@ -68,7 +69,6 @@ pub fn cost_matrix<T: Scalar>(
     let unit = common_unit::<T>(&x, &y, metric)?;
     let x = Rows::new("X", x, metric, unit)?;
     let y = Rows::new("Y", y, metric, unit)?;
-    let arch = pulp::Arch::new();
     let finish = Finish { metric, inverse_unit: 1.0 / unit };
     let transposed = if d <= FEW_COMPONENTS { y.transposed() } else { Vec::new() };
     for (part, rows) in out.chunks_mut(ROWS_PER_CHECK * m).enumerate() {
@@ -76,11 +76,17 @@ pub fn cost_matrix<T: Scalar>(
         threads.fill_rows(rows, m, CHUNK, |start, rows| {
             let first = part * ROWS_PER_CHECK + start;
             if d <= FEW_COMPONENTS {
-                arch.dispatch(|| few_components(&x, &transposed, first, m, finish, rows));
+                dispatch(
+                    #[inline(always)]
+                    || few_components(&x, &transposed, first, m, finish, rows),
+                );
             } else {
                 let count = rows.len() / m;
                 product_transposed(&x.values[first * d..(first + count) * d], &y.values, d, rows);
-                arch.dispatch(|| from_products(&x, &y, first, finish, rows));
+                dispatch(
+                    #[inline(always)]
+                    || from_products(&x, &y, first, finish, rows),
+                );
             }
         });
     }

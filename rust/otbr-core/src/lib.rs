@@ -10,6 +10,7 @@ pub mod entropic;
 pub mod error;
 pub mod exact;
 mod gemm;
+pub mod geometry;
 pub mod interrupt;
 pub mod plan;
 mod pricing;

@@ -1,20 +1,60 @@
-//! Reduced costs of a dense matrix: one pass over rows, in `f64` for the bulk and in twice the
-//! precision where `f64` cannot tell the sign.
+//! Reduced costs: in `f64` for the bulk, in twice the precision where `f64` cannot tell the sign.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::double_double::Dd;
-use crate::problem::MatrixView;
+use crate::geometry::Geometry;
 use crate::scalar::Scalar;
+use crate::simd::dispatch;
 
-/// What one pass needs to know.
-pub(crate) struct Pricing<'a, T> {
-    pub cost: &'a MatrixView<'a, T>,
-    /// Rounded potentials of rows and columns.
-    pub u: &'a [f64],
-    pub v: &'a [f64],
-    /// Largest |v|.
-    pub v_max: f64,
+/// A reduced cost above −2⁻⁸⁰ of the scale of the numbers it comes from counts as zero: the
+/// rounding of potentials in twice the precision of `f64` stays below that.
+const EXACT_ZERO: f64 = 1.0 / (1u128 << 80) as f64;
+
+/// Shifts that potentials in `f64` gather rounding of, before they are computed anew.
+pub(crate) const SHIFTS: u32 = 1024;
+
+/// Cells whose reduced costs are asked for, row by row: all of a matrix, or some.
+pub(crate) trait Rows {
+    /// Number of rows.
+    fn count(&self) -> usize;
+    /// Least cost − v of a row's cells, rounded to `f64`.
+    fn least(&self, row: usize, v: &[f64]) -> f64;
+    /// The cells of a row whose cost − v, rounded, is at most `bound`, in order.
+    fn near(&self, row: usize, v: &[f64], bound: f64, found: impl FnMut(Cell));
+}
+
+/// All cells.
+pub(crate) struct Whole<'a, G: Geometry> {
+    geometry: &'a G,
+    buffer: RefCell<Vec<G::Cost>>,
+}
+
+impl<'a, G: Geometry> Whole<'a, G> {
+    pub fn new(geometry: &'a G) -> Self {
+        Self { geometry, buffer: RefCell::default() }
+    }
+}
+
+impl<G: Geometry> Rows for Whole<'_, G> {
+    fn count(&self) -> usize {
+        self.geometry.rows()
+    }
+
+    fn least(&self, row: usize, v: &[f64]) -> f64 {
+        let buffer = &mut self.buffer.borrow_mut();
+        least_difference(self.geometry.stretch(row, 0..v.len(), buffer), v)
+    }
+
+    fn near(&self, row: usize, v: &[f64], bound: f64, mut found: impl FnMut(Cell)) {
+        let buffer = &mut self.buffer.borrow_mut();
+        let costs = self.geometry.stretch(row, 0..v.len(), buffer);
+        dispatch(
+            #[inline(always)]
+            || places_up_to(costs, v, bound, |col| found(Cell { row, col, cost: costs[col].to_f64() })),
+        );
+    }
 }
 
 /// A cell and its cost.
@@ -25,86 +65,167 @@ pub(crate) struct Cell {
     pub cost: f64,
 }
 
-/// A cell and its reduced cost.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Candidate {
-    pub row: usize,
-    pub col: usize,
-    pub reduced_cost: Dd,
+/// Potentials, as the high parts of their double-double values, and the scale of their rounding.
+#[derive(Clone, Copy)]
+pub(crate) struct Potentials<'a> {
+    u: Halves<'a>,
+    v: Halves<'a>,
+    /// Largest |cost| and largest |v|.
+    scale: f64,
 }
 
-impl<'a, T: Scalar> Pricing<'a, T> {
-    pub fn new(cost: &'a MatrixView<'a, T>, u: &'a [f64], v: &'a [f64]) -> Self {
-        let v_max = v.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
-        Self { cost, u, v, v_max }
+/// Double-double numbers, their high and their low parts.
+#[derive(Clone, Copy)]
+pub(crate) struct Halves<'a> {
+    pub hi: &'a [f64],
+    pub lo: &'a [f64],
+}
+
+/// Potentials of rows and columns as double-double numbers.
+pub(crate) struct Duals {
+    pub u_hi: Vec<f64>,
+    pub u_lo: Vec<f64>,
+    pub v_hi: Vec<f64>,
+    pub v_lo: Vec<f64>,
+}
+
+impl Duals {
+    /// For costs of at most `cost_scale`.
+    pub fn potentials(&self, cost_scale: f64) -> Potentials<'_> {
+        let (u, v) = (Halves { hi: &self.u_hi, lo: &self.u_lo }, Halves { hi: &self.v_hi, lo: &self.v_lo });
+        Potentials::new(u, v, cost_scale)
+    }
+
+    /// Potentials of the rows and of the columns, rounded.
+    pub fn to_f64(&self) -> (Vec<f64>, Vec<f64>) {
+        let rounded = |hi: &[f64], lo: &[f64]| hi.iter().zip(lo).map(|(hi, lo)| hi + lo).collect();
+        (rounded(&self.u_hi, &self.u_lo), rounded(&self.v_hi, &self.v_lo))
+    }
+}
+
+impl Halves<'_> {
+    fn at(&self, k: usize) -> Dd {
+        Dd { hi: self.hi[k], lo: self.lo[k] }
+    }
+}
+
+impl<'a> Potentials<'a> {
+    /// `cost_scale` is the largest |cost|.
+    pub fn new(u: Halves<'a>, v: Halves<'a>, cost_scale: f64) -> Self {
+        let v_max = v.hi.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+        Self { u, v, scale: cost_scale + v_max }
+    }
+
+    /// Potentials of the columns, rounded.
+    pub fn v(&self) -> &'a [f64] {
+        self.v.hi
+    }
+
+    /// Potential of a row, rounded.
+    pub fn u_at(&self, row: usize) -> f64 {
+        self.u.hi[row]
+    }
+
+    /// Magnitude of costs and potentials.
+    pub fn magnitude(&self) -> f64 {
+        self.scale + self.u.hi.iter().fold(0.0, |m: f64, x| m.max(x.abs()))
+    }
+
+    /// A reduced cost below this is negative even by potentials in `f64` that were shifted up to
+    /// `SHIFTS` times.
+    pub fn rough_zero(&self) -> f64 {
+        -4.0 * f64::from(SHIFTS) * f64::EPSILON * self.scale
     }
 
     /// Bound on |computed − true| reduced cost in a row: three roundings of numbers no larger
     /// than the sum of magnitudes, and the rounding of the potentials themselves.
-    fn rounding(&self, row: usize) -> f64 {
-        4.0 * f64::EPSILON * (self.cost.max_abs() + self.u[row].abs() + self.v_max)
+    pub fn rounding(&self, row: usize) -> f64 {
+        4.0 * f64::EPSILON * (self.scale + self.u.hi[row].abs())
     }
 
-    /// In each of these rows the cell of least reduced cost, if by `f64` alone it is surely negative.
-    pub fn surely_negative(&self, rows: Range<usize>, arch: pulp::Arch, found: &mut Vec<Cell>) {
+    /// A reduced cost below this is negative.
+    pub fn zero(&self) -> f64 {
+        -EXACT_ZERO * self.scale
+    }
+
+    /// cost − u − v of a cell.
+    pub fn reduced_cost(&self, cell: Cell) -> Dd {
+        Dd::from(cell.cost) - self.u.at(cell.row) - self.v.at(cell.col)
+    }
+
+    /// In each of these rows the cell of least reduced cost, if that is below `limit` by `f64`.
+    pub fn least_below(&self, of: &impl Rows, rows: Range<usize>, limit: f64, found: &mut Vec<Cell>) {
         for row in rows {
-            let costs = self.cost.row(row);
-            let least = least_difference(costs, self.v, arch);
-            if least - self.u[row] < -self.rounding(row) {
-                let is_least = |(c, v): (&T, &f64)| c.to_f64() - v == least;
-                if let Some(col) = costs.iter().zip(self.v).position(is_least) {
-                    found.push(Cell { row, col, cost: costs[col].to_f64() });
-                }
+            let least = of.least(row, self.v.hi);
+            if least - self.u.hi[row] < limit {
+                let mut first = None;
+                of.near(row, self.v.hi, least, |cell| first = first.or(Some(cell)));
+                found.extend(first);
             }
         }
     }
 
-    /// The cell of least reduced cost in these rows, exactly, among those that may be below
-    /// `threshold`; ties go to the first.
-    pub fn least_exact(
-        &self,
-        rows: Range<usize>,
-        threshold: f64,
-        arch: pulp::Arch,
-        exact: impl Fn(f64, usize, usize) -> Dd,
-    ) -> Option<Candidate> {
-        let mut best: Option<Candidate> = None;
-        for i in rows {
-            let limit = best.map_or(threshold, |b| b.reduced_cost.hi) + self.rounding(i);
-            if least_difference(self.cost.row(i), self.v, arch) - self.u[i] > limit {
-                continue;
-            }
-            for (j, (c, v)) in self.cost.row(i).iter().zip(self.v).enumerate() {
-                if c.to_f64() - v - self.u[i] > limit {
-                    continue;
-                }
-                let reduced_cost = exact(c.to_f64(), i, j);
-                let bound = best.map_or(Dd::from(threshold), |b| b.reduced_cost);
-                if (reduced_cost - bound).to_f64() < 0.0 {
-                    best = Some(Candidate { row: i, col: j, reduced_cost });
-                }
-            }
+    /// The cell of least reduced cost in a row, exactly, if that is below `limit`.
+    pub fn least_exact(&self, of: &impl Rows, row: usize, limit: f64) -> Option<(Cell, Dd)> {
+        let rounding = self.rounding(row);
+        let least = of.least(row, self.v.hi);
+        if least - self.u.hi[row] > limit + rounding {
+            return None;
         }
-        best
+        let mut best: Option<(Cell, Dd)> = None;
+        of.near(row, self.v.hi, least + 2.0 * rounding, |cell| {
+            let exact = self.reduced_cost(cell);
+            if best.is_none_or(|b| (exact - b.1).to_f64() < 0.0) {
+                best = Some((cell, exact));
+            }
+        });
+        let best = best?;
+        ((best.1 - Dd::from(limit)).to_f64() < 0.0).then_some(best)
     }
 }
 
 /// min over j of costs[j] − v[j].
-fn least_difference<T: Scalar>(costs: &[T], v: &[f64], arch: pulp::Arch) -> f64 {
-    const LANES: usize = 16;
-    arch.dispatch(|| {
-        let mut least = [f64::INFINITY; LANES];
-        let (head, tail) = costs.as_chunks::<LANES>();
-        let (v_head, v_tail) = v.as_chunks::<LANES>();
-        for (c, v) in head.iter().zip(v_head) {
-            for k in 0..LANES {
-                let value = c[k].to_f64() - v[k];
-                least[k] = if value < least[k] { value } else { least[k] };
+pub(crate) fn least_difference<T: Scalar>(costs: &[T], v: &[f64]) -> f64 {
+    const LANES: usize = 32;
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut least = [f64::INFINITY; LANES];
+            let (head, tail) = costs.as_chunks::<LANES>();
+            let (v_head, v_tail) = v.as_chunks::<LANES>();
+            for (c, v) in head.iter().zip(v_head) {
+                for k in 0..LANES {
+                    let value = c[k].to_f64() - v[k];
+                    least[k] = if value < least[k] { value } else { least[k] };
+                }
             }
+            for (c, v) in tail.iter().zip(v_tail) {
+                least[0] = least[0].min(c.to_f64() - v);
+            }
+            least.into_iter().fold(f64::INFINITY, f64::min)
+        },
+    )
+}
+
+/// The places where costs[j] − v[j] is at most `bound`.
+#[inline(always)]
+pub(crate) fn places_up_to<T: Scalar>(costs: &[T], v: &[f64], bound: f64, mut found: impl FnMut(usize)) {
+    const LANES: usize = 32;
+    let (head, tail) = costs.as_chunks::<LANES>();
+    let (v_head, v_tail) = v.as_chunks::<LANES>();
+    for (g, (c, v)) in head.iter().zip(v_head).enumerate() {
+        let mut places = 0_u32;
+        for k in 0..LANES {
+            places |= u32::from(c[k].to_f64() - v[k] <= bound) << k;
         }
-        for (c, v) in tail.iter().zip(v_tail) {
-            least[0] = least[0].min(c.to_f64() - v);
+        while places != 0 {
+            found(g * LANES + places.trailing_zeros() as usize);
+            places &= places - 1;
         }
-        least.into_iter().fold(f64::INFINITY, f64::min)
-    })
+    }
+    for (k, (c, v)) in tail.iter().zip(v_tail).enumerate() {
+        if c.to_f64() - v <= bound {
+            found(head.len() * LANES + k);
+        }
+    }
 }

@@ -2,7 +2,9 @@
 
 use crate::double_double::Dd;
 use crate::error::{Error, Result};
+use crate::geometry::Geometry;
 use crate::scalar::Scalar;
+use crate::simd::dispatch;
 use crate::threads::Threads;
 
 /// Largest and smallest (non-zero) magnitude of costs and total mass: beyond them products and
@@ -88,29 +90,41 @@ impl<'a, T: Scalar> MatrixView<'a, T> {
 
 /// Largest absolute entry; not finite when any entry is not.
 fn max_abs<T: Scalar>(data: &[T], rows: usize, cols: usize, threads: &Threads) -> f64 {
-    let arch = pulp::Arch::new();
+    const LANES: usize = 32;
     threads
         .map_rows(rows, cols, 64, |range| {
             let part = &data[range.start * cols..range.end * cols];
-            arch.dispatch(|| {
-                // A NaN would lose every comparison; 0 · x is NaN for it and for infinity.
-                let (mut largest, mut poison) = (0.0_f64, 0.0_f64);
-                for &x in part {
-                    let x = x.to_f64();
-                    largest = if x.abs() > largest { x.abs() } else { largest };
-                    poison += 0.0 * x;
-                }
-                largest + poison
-            })
+            dispatch(
+                #[inline(always)]
+                || {
+                    let (mut largest, mut poison) = ([0.0_f64; LANES], [0.0_f64; LANES]);
+                    let (head, tail) = part.as_chunks::<LANES>();
+                    for chunk in head {
+                        for k in 0..LANES {
+                            let x = chunk[k].to_f64();
+                            largest[k] = if x.abs() > largest[k] { x.abs() } else { largest[k] };
+                            // A NaN loses every comparison; 0 · x is NaN for it and for infinity.
+                            poison[k] += 0.0 * x;
+                        }
+                    }
+                    for x in tail {
+                        let x = x.to_f64();
+                        largest[0] = if x.abs() > largest[0] { x.abs() } else { largest[0] };
+                        poison[0] += 0.0 * x;
+                    }
+                    let largest = largest.iter().fold(0.0, |a: f64, &b| a.max(b));
+                    largest + poison.iter().sum::<f64>()
+                },
+            )
         })
         .into_iter()
         .fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
 }
 
 /// An optimal transport problem: minimise ⟨P, M⟩ over P ≥ 0 with P1 = a, Pᵀ1 = b.
-pub struct Problem<'a, T> {
+pub struct Transport<G> {
     /// The cost M, shape (n, m).
-    pub cost: MatrixView<'a, T>,
+    pub cost: G,
     /// Source masses, length n.
     pub a: Vec<f64>,
     /// Target masses, length m, scaled to the sum of a.
@@ -119,9 +133,12 @@ pub struct Problem<'a, T> {
     pub total: f64,
 }
 
-impl<'a, T: Scalar> Problem<'a, T> {
+/// A problem whose costs are in memory.
+pub type Problem<'a, T> = Transport<MatrixView<'a, T>>;
+
+impl<G: Geometry> Transport<G> {
     /// Check magnitudes and marginals; b is scaled to the sum of a.
-    pub fn new(cost: MatrixView<'a, T>, a: &[f64], b: &[f64]) -> Result<Self> {
+    pub fn new(cost: G, a: &[f64], b: &[f64]) -> Result<Self> {
         check_magnitude("the largest |M|", cost.max_abs())?;
         let total = check_masses("a", a, cost.rows())?;
         let total_b = check_masses("b", b, cost.cols())?;
@@ -129,9 +146,15 @@ impl<'a, T: Scalar> Problem<'a, T> {
         if (total - total_b).abs() > MASS_TOLERANCE * total.max(total_b) {
             return Err(Error::MassMismatch { a: total, b: total_b, tolerance: MASS_TOLERANCE });
         }
-        let scale = total / total_b;
-        let b = b.iter().map(|&x| x * scale).collect();
-        Ok(Self { cost, a: a.to_vec(), b, total })
+        Ok(Self::balanced(cost, a.to_vec(), b.to_vec()))
+    }
+
+    /// From masses that are none below 0 and not all 0; b is scaled to the sum of a.
+    pub(crate) fn balanced(cost: G, a: Vec<f64>, b: Vec<f64>) -> Self {
+        let total = sum(&a);
+        let scale = total / sum(&b);
+        let b = b.into_iter().map(|x| x * scale).collect();
+        Self { cost, a, b, total }
     }
 }
 
@@ -151,10 +174,14 @@ fn check_masses(name: &'static str, masses: &[f64], expected: usize) -> Result<f
     if let Some(index) = masses.iter().position(|x| !x.is_finite() || *x < 0.0) {
         return Err(Error::InvalidMass { name, index, value: masses[index] });
     }
-    // Summed in twice the precision: of 65,536 masses plain rounding would show in the plan.
-    let total = masses.iter().fold(Dd::ZERO, |sum, &x| sum + Dd::from(x)).to_f64();
+    let total = sum(masses);
     if total == 0.0 {
         return Err(Error::NoMass { name });
     }
     Ok(total)
+}
+
+/// In twice the precision: of 65,536 masses plain rounding would show in the plan.
+fn sum(masses: &[f64]) -> f64 {
+    masses.iter().fold(Dd::ZERO, |sum, &x| sum + Dd::from(x)).to_f64()
 }

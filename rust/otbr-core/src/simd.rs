@@ -13,3 +13,20 @@ pub fn path() -> &'static str {
     }
     if cfg!(target_arch = "aarch64") { "neon" } else { "portable" }
 }
+
+/// Run code with the best instructions of the running machine. Only what is inlined into `f` gets
+/// them: mark the closure and the functions that it calls `#[inline(always)]`.
+///
+/// A closure that is called as `FnOnce` is called through a shim that is not inlined, hence `FnMut`.
+#[inline(always)]
+pub(crate) fn dispatch<R>(f: impl FnMut() -> R) -> R {
+    struct Op<F>(F);
+    impl<R, F: FnMut() -> R> pulp::WithSimd for Op<F> {
+        type Output = R;
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(mut self, _: S) -> R {
+            (self.0)()
+        }
+    }
+    pulp::Arch::new().dispatch(Op(f))
+}

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 
@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// Pools are kept, since starting threads costs more than a small problem. The process is part of
 /// the key: a forked child inherits the map but not the threads.
 static POOLS: Mutex<BTreeMap<(u32, usize), Arc<rayon::ThreadPool>>> = Mutex::new(BTreeMap::new());
+
+/// Asked once: the answer takes longer than a small problem.
+static CORES: OnceLock<usize> = OnceLock::new();
 
 /// Work below this many matrix entries is done on the calling thread.
 const WORTH_SHARING: usize = 1 << 14;
@@ -31,7 +34,7 @@ impl Threads {
     /// `n_threads` threads, or as many as the machine has for `None`.
     pub fn new(n_threads: Option<usize>) -> Result<Self> {
         let n_threads = match n_threads {
-            None => std::thread::available_parallelism().map_or(1, usize::from),
+            None => *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)),
             Some(n @ 1..=MAX_THREADS) => n,
             Some(n) => {
                 let expected = "from 1 to 1024, or None for all cores";
@@ -82,6 +85,26 @@ impl Threads {
                 pool.install(|| (0..n_chunks).into_par_iter().map(|c| f(ranges(c))).collect())
             }
             _ => (0..n_chunks).map(|c| f(ranges(c))).collect(),
+        }
+    }
+
+    /// Apply `f` to the rows of `items`, `per_row` items a row, `chunk` rows at a time, each of which
+    /// stands for `cols` entries of a matrix: `f(first row, rows' items)`; results in order.
+    pub(crate) fn map_rows_mut<I: Send, R: Send>(
+        &self,
+        items: &mut [I],
+        per_row: usize,
+        chunk: usize,
+        cols: usize,
+        f: impl Fn(usize, &mut [I]) -> R + Sync,
+    ) -> Vec<R> {
+        let entries = items.len() / per_row * cols;
+        match &self.pool {
+            Some(pool) if entries >= WORTH_SHARING => pool.install(|| {
+                let parts = items.par_chunks_mut(chunk * per_row).enumerate();
+                parts.map(|(c, part)| f(c * chunk, part)).collect()
+            }),
+            _ => items.chunks_mut(chunk * per_row).enumerate().map(|(c, part)| f(c * chunk, part)).collect(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Exact optimal transport against an integer reference and its own certificate.
 
-use otbr_core::exact::{Status, solve};
+use otbr_core::exact::{ExactOptions, ExactSolution, Search, Status, solve};
 use otbr_core::{Error, Interrupt, MatrixView, Problem, Threads};
 use proptest::prelude::*;
 
@@ -53,14 +53,26 @@ fn reference(cost: &[i64], supply: &[i64], demand: &[i64]) -> i64 {
     total
 }
 
-fn solved(cost: &[f64], a: &[f64], b: &[f64], threads: &Threads) -> otbr_core::exact::ExactSolution {
+/// Solve in every way, with a proof each time.
+fn solved(cost: &[f64], a: &[f64], b: &[f64], threads: &Threads) -> ExactSolution {
     let view = MatrixView::new("M", cost, a.len(), b.len(), threads).unwrap();
     let problem = Problem::new(view, a, b).unwrap();
-    let solution = solve(&problem, u64::MAX, threads, Interrupt::never()).unwrap();
-    assert_eq!(solution.status, Status::Optimal, "{:?}", solution.certificate);
-    assert!(solution.plan.masses.len() < a.len() + b.len());
-    assert!(solution.certificate.marginal_error <= 1e-13 * problem.total);
-    solution
+    let solutions = [Search::Auto, Search::Core, Search::Whole].map(|search| {
+        let options = ExactOptions { search, ..ExactOptions::default() };
+        let solution = solve(&problem, options, threads, Interrupt::never()).unwrap();
+        assert_eq!(solution.status, Status::Optimal, "{search:?}: {:?}", solution.certificate);
+        assert!(solution.plan.masses.len() < a.len() + b.len());
+        assert!(solution.certificate.marginal_error <= 1e-13 * problem.total);
+        solution
+    });
+    let [first, core, whole] = solutions;
+    // Two proofs to a relative 1e-9 or to what twice the precision of f64 can tell.
+    let scale = cost.iter().fold(0.0, |m: f64, c| m.max(c.abs())) * problem.total;
+    for other in [core, whole] {
+        let difference = (first.certificate.value - other.certificate.value).abs();
+        assert!(difference <= 2e-9 * first.certificate.value.abs() + 1e-15 * scale, "{difference}");
+    }
+    first
 }
 
 /// Costs without structure.
@@ -119,9 +131,13 @@ proptest! {
         let solution = solved(&scale(&cost, cost_exponent), &a, &b, &Threads::one());
         prop_assert!(solution.certificate.duality_gap >= 0.0);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(30))]
 
     #[test]
-    fn threads_do_not_matter(seed in any::<u64>(), n in 100usize..200, m in 100usize..200) {
+    fn threads_do_not_matter(seed in any::<u64>(), n in 100usize..200, m in 600usize..800) {
         let cost: Vec<f64> = (0..n * m).map(|k| ((seed ^ k as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64).collect();
         let (a, b) = (vec![1.0 / n as f64; n], vec![1.0 / m as f64; m]);
         let one = solved(&cost, &a, &b, &Threads::one());
@@ -156,7 +172,7 @@ fn an_interrupt_stops_the_solver() {
     let view = MatrixView::new("M", &cost, 200, 200, &Threads::one()).unwrap();
     let problem = Problem::new(view, &masses, &masses).unwrap();
     let stop = || true;
-    let result = solve(&problem, u64::MAX, &Threads::one(), Interrupt::new(&stop));
+    let result = solve(&problem, ExactOptions::default(), &Threads::one(), Interrupt::new(&stop));
     assert_eq!(result.unwrap_err(), Error::Interrupted);
 }
 
@@ -166,8 +182,9 @@ fn a_limit_gives_a_plan_with_an_honest_gap() {
     let masses = vec![1.0; 100];
     let view = MatrixView::new("M", &cost, 100, 100, &Threads::one()).unwrap();
     let problem = Problem::new(view, &masses, &masses).unwrap();
-    let cut = solve(&problem, 3, &Threads::one(), Interrupt::never()).unwrap();
-    let best = solve(&problem, u64::MAX, &Threads::one(), Interrupt::never()).unwrap();
+    let three = ExactOptions { max_iter: 3, ..ExactOptions::default() };
+    let cut = solve(&problem, three, &Threads::one(), Interrupt::never()).unwrap();
+    let best = solve(&problem, ExactOptions::default(), &Threads::one(), Interrupt::never()).unwrap();
     assert_eq!((cut.status, cut.n_iter), (Status::IterationLimit, 3));
     assert!(cut.certificate.value > best.certificate.value);
     assert!(cut.certificate.value - cut.certificate.duality_gap <= best.certificate.value);

@@ -3,6 +3,7 @@
 mod arrays;
 mod call;
 mod entropic;
+mod exact;
 mod solvers;
 
 use pyo3::prelude::*;
@@ -24,12 +25,12 @@ fn default_threads() -> PyResult<usize> {
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
-    m.add_class::<solvers::ExactSolution>()?;
+    m.add_class::<exact::ExactSolution>()?;
     m.add_class::<entropic::EntropicSolution>()?;
     m.add_function(wrap_pyfunction!(simd_path, m)?)?;
     m.add_function(wrap_pyfunction!(default_threads, m)?)?;
     m.add_function(wrap_pyfunction!(solvers::cost_matrix, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::solve_exact, m)?)?;
+    m.add_function(wrap_pyfunction!(exact::solve_exact, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_entropic, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_entropic_plan, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_unbalanced, m)?)?;

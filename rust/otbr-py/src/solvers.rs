@@ -1,13 +1,12 @@
-//! Distances and the exact solver.
+//! Distances.
 
-use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1};
+use numpy::{Element, PyArray2};
 use otbr_core::cost::Metric;
-use otbr_core::exact::{Status, solve};
-use otbr_core::{Problem, Scalar, Threads};
+use otbr_core::{Scalar, Threads};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::arrays::{Entries, Matrix, matrix_to_numpy, to_numpy, vector};
+use crate::arrays::{Entries, Matrix, matrix_to_numpy};
 use crate::call::{run, to_py};
 
 /// Distances between rows; X and Y must have the same element type.
@@ -57,71 +56,4 @@ fn distances<'py, T: Scalar + Element>(
         Ok(out)
     })?;
     matrix_to_numpy(py, values, shape)
-}
-
-/// An exact plan with its proof. Arrays are numpy's.
-#[pyclass(frozen, get_all, module = "otbr_fast._core")]
-pub struct ExactSolution {
-    rows: Py<PyArray1<u32>>,
-    cols: Py<PyArray1<u32>>,
-    masses: Py<PyArray1<f64>>,
-    u: Py<PyArray1<f64>>,
-    v: Py<PyArray1<f64>>,
-    value: f64,
-    duality_gap: f64,
-    worst_reduced_cost: f64,
-    marginal_error: f64,
-    status: &'static str,
-    n_iter: u64,
-}
-
-/// Exact optimal transport.
-#[pyfunction]
-#[pyo3(signature = (M, a, b, max_iter, n_threads))]
-#[allow(non_snake_case)] // M is the field's name.
-pub fn solve_exact(
-    py: Python<'_>,
-    M: Matrix<'_>,
-    a: PyReadonlyArray1<'_, f64>,
-    b: PyReadonlyArray1<'_, f64>,
-    max_iter: u64,
-    n_threads: Option<usize>,
-) -> PyResult<ExactSolution> {
-    let (a, b) = (vector("a", &a)?, vector("b", &b)?);
-    let threads = Threads::new(n_threads).map_err(to_py)?;
-    match &M {
-        Matrix::F32(cost) => exact(py, Entries::new("M", cost)?, a, b, max_iter, &threads),
-        Matrix::F64(cost) => exact(py, Entries::new("M", cost)?, a, b, max_iter, &threads),
-    }
-}
-
-fn exact<T: Scalar>(
-    py: Python<'_>,
-    cost: Entries<'_, T>,
-    a: &[f64],
-    b: &[f64],
-    max_iter: u64,
-    threads: &Threads,
-) -> PyResult<ExactSolution> {
-    let solution = run(py, |interrupt| {
-        let problem = Problem::new(cost.view("M", threads)?, a, b)?;
-        solve(&problem, max_iter, threads, interrupt)
-    })?;
-    Ok(ExactSolution {
-        rows: to_numpy(py, solution.plan.rows),
-        cols: to_numpy(py, solution.plan.cols),
-        masses: to_numpy(py, solution.plan.masses),
-        u: to_numpy(py, solution.u),
-        v: to_numpy(py, solution.v),
-        value: solution.certificate.value,
-        duality_gap: solution.certificate.duality_gap,
-        worst_reduced_cost: solution.certificate.worst_reduced_cost,
-        marginal_error: solution.certificate.marginal_error,
-        status: match solution.status {
-            Status::Optimal => "optimal",
-            Status::IterationLimit => "iteration_limit",
-            Status::NotProven => "not_proven",
-        },
-        n_iter: solution.n_iter,
-    })
 }

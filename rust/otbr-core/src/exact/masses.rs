@@ -7,8 +7,7 @@
 //! of them, so no tree arc ever carries a zero flow. The perturbation of any arc's flow is below
 //! half a unit, so rounding takes it away again exactly.
 
-use crate::problem::Problem;
-use crate::scalar::Scalar;
+use crate::problem::Transport;
 
 /// Bits of an integer total: leaves room in `i128` for sums of flows.
 const TOTAL_BITS: i32 = 120;
@@ -24,7 +23,7 @@ pub(super) struct IntegerMasses {
 }
 
 impl IntegerMasses {
-    pub fn new<T: Scalar>(problem: &Problem<'_, T>) -> Self {
+    pub fn new<G>(problem: &Transport<G>) -> Self {
         let (n, m) = (problem.a.len() as i128, problem.b.len() as i128);
         let shift = i128::BITS - (2 * n * (m + 1)).leading_zeros();
         let total_exponent = problem.total.log2().ceil() as i32;
@@ -63,7 +62,7 @@ fn to_integer(x: f64, exponent: i32) -> i128 {
 }
 
 /// Give what rounding left over to the demands, in proportion, the rest to the largest.
-fn balance<T: Scalar>(supply: &[i128], demand: &mut [i128], problem: &Problem<'_, T>) {
+fn balance<G>(supply: &[i128], demand: &mut [i128], problem: &Transport<G>) {
     let excess = supply.iter().sum::<i128>() - demand.iter().sum::<i128>();
     let mut rest = excess;
     for (x, &mass) in demand.iter_mut().zip(&problem.b) {

@@ -6,8 +6,8 @@ use std::collections::BinaryHeap;
 use super::masses::IntegerMasses;
 use super::tree::BasicCell;
 use crate::error::Result;
+use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
-use crate::problem::MatrixView;
 use crate::scalar::Scalar;
 
 /// A row that fills more columns than this orders all of them at once.
@@ -23,8 +23,8 @@ const ROWS_PER_CHECK: usize = 64;
 /// Each step exhausts a row or a column, and never both before the end since no two partial sums
 /// agree (`masses`); so the n + m − 1 cells form a spanning tree. The first few columns of a row are
 /// looked for one by one, since most rows need no more; then all are put in order.
-pub(super) fn greedy_basis<T: Scalar>(
-    cost: &MatrixView<'_, T>,
+pub(super) fn greedy_basis<G: Geometry>(
+    cost: &G,
     masses: &IntegerMasses,
     interrupt: Interrupt<'_>,
 ) -> Result<Vec<BasicCell>> {
@@ -40,9 +40,30 @@ pub(super) fn greedy_basis<T: Scalar>(
     Ok(greedy.cells)
 }
 
+/// Send what `supply` and `demand` have left to the cheapest columns by cost − v.
+pub(super) fn send_leftovers<G: Geometry>(
+    cost: &G,
+    v: &[f64],
+    supply: Vec<i128>,
+    demand: Vec<i128>,
+    interrupt: Interrupt<'_>,
+) -> Result<Vec<BasicCell>> {
+    let open = (0..cost.cols() as u32).filter(|&j| demand[j as usize] > 0).collect();
+    let mut greedy = Greedy { cost, column_minima: v.to_vec(), supply, demand, open, cells: Vec::new() };
+    for row in 0..cost.rows() {
+        if row % ROWS_PER_CHECK == 0 {
+            interrupt.check()?;
+        }
+        if greedy.supply[row] > 0 {
+            greedy.send_the_rest(row);
+        }
+    }
+    Ok(greedy.cells)
+}
+
 /// What is left to send and to receive, and the cells so far.
-struct Greedy<'a, T> {
-    cost: &'a MatrixView<'a, T>,
+struct Greedy<'a, G> {
+    cost: &'a G,
     column_minima: Vec<f64>,
     supply: Vec<i128>,
     demand: Vec<i128>,
@@ -51,8 +72,8 @@ struct Greedy<'a, T> {
     cells: Vec<BasicCell>,
 }
 
-impl<'a, T: Scalar> Greedy<'a, T> {
-    fn new(cost: &'a MatrixView<'a, T>, masses: &IntegerMasses) -> Self {
+impl<'a, G: Geometry> Greedy<'a, G> {
+    fn new(cost: &'a G, masses: &IntegerMasses) -> Self {
         Self {
             cost,
             column_minima: column_minima(cost),
@@ -108,10 +129,11 @@ impl<'a, T: Scalar> Greedy<'a, T> {
     }
 }
 
-fn column_minima<T: Scalar>(cost: &MatrixView<'_, T>) -> Vec<f64> {
+fn column_minima<G: Geometry>(cost: &G) -> Vec<f64> {
+    let mut buffer = Vec::new();
     let mut minima = vec![f64::INFINITY; cost.cols()];
     for i in 0..cost.rows() {
-        for (least, &c) in minima.iter_mut().zip(cost.row(i)) {
+        for (least, &c) in minima.iter_mut().zip(cost.stretch(i, 0..cost.cols(), &mut buffer)) {
             *least = least.min(c.to_f64());
         }
     }

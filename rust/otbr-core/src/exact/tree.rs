@@ -1,13 +1,15 @@
 //! The spanning tree of a transportation basis: structure, flows and potentials.
 //!
 //! Nodes are the rows 0..n and the columns n..n + m; the root is node 0. A node's flow is that of
-//! the arc to its parent. Arcs always lead from a row to a column. Potentials are kept in twice
-//! the precision of `f64`, so reduced costs have signs that can be trusted and thousands of
-//! updates do not drift.
+//! the arc to its parent. Arcs always lead from a row to a column. All nodes are threaded in
+//! preorder, in a ring, so a subtree is a stretch of the ring and so is all that is not in it.
+//!
+//! Potentials are kept in `f64` as long as pivots are many, and in twice that precision in the end:
+//! reduced costs then have signs that can be trusted.
 
 use crate::double_double::Dd;
-use crate::problem::MatrixView;
-use crate::scalar::Scalar;
+use crate::geometry::Geometry;
+use crate::pricing::{Cell, Duals, Halves, Potentials};
 
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -22,57 +24,96 @@ pub(super) struct BasicCell {
 pub(super) struct Tree {
     n: usize,
     parent: Vec<u32>,
-    first_child: Vec<u32>,
+    /// Next and previous node in preorder.
     next: Vec<u32>,
     prev: Vec<u32>,
+    /// Last node in preorder of the subtree.
+    last: Vec<u32>,
     /// Nodes in the subtree, the node included.
     size: Vec<u32>,
     flow: Vec<i128>,
-    /// High parts of the potentials, rows then columns: what pricing reads.
+    /// High and low parts of the potentials, rows then columns.
     hi: Vec<f64>,
     lo: Vec<f64>,
+    /// Whether the low parts are kept up.
+    exact: bool,
 }
 
 impl Tree {
     /// From the n + m − 1 cells of a basis, which must span all nodes.
-    pub fn new<T: Scalar>(cost: &MatrixView<'_, T>, cells: &[BasicCell]) -> Self {
+    pub fn new(cost: &impl Geometry, cells: &[BasicCell]) -> Self {
         let (n, nodes) = (cost.rows(), cost.rows() + cost.cols());
         debug_assert_eq!(cells.len(), nodes - 1);
         let mut tree = Self {
             n,
             parent: vec![NONE; nodes],
-            first_child: vec![NONE; nodes],
-            next: vec![NONE; nodes],
-            prev: vec![NONE; nodes],
+            next: vec![0; nodes],
+            prev: vec![0; nodes],
+            last: (0..nodes as u32).collect(),
             size: vec![1; nodes],
             flow: vec![0; nodes],
             hi: vec![0.0; nodes],
             lo: vec![0.0; nodes],
+            exact: false,
         };
         let (start, arcs) = adjacency(n, nodes, cells);
-        let mut order: Vec<u32> = vec![0];
-        let mut at = 0;
-        while at < order.len() {
-            let x = order[at];
-            at += 1;
+        let mut stack: Vec<u32> = vec![0];
+        let mut order: Vec<u32> = Vec::with_capacity(nodes);
+        while let Some(x) = stack.pop() {
+            order.push(x);
             for &cell in &arcs[start[x as usize]..start[x as usize + 1]] {
                 let BasicCell { row, col, flow } = cells[cell as usize];
                 let y = if tree.is_row(x) { n as u32 + col } else { row };
-                if y == tree.parent[x as usize] {
-                    continue;
+                if y != tree.parent[x as usize] {
+                    tree.parent[y as usize] = x;
+                    tree.flow[y as usize] = flow;
+                    stack.push(y);
                 }
-                tree.attach(y, x);
-                tree.flow[y as usize] = flow;
-                let price = Dd::from(cost.at(row as usize, col as usize));
-                tree.set_potential(y, price - tree.potential(x));
-                order.push(y);
             }
         }
         debug_assert_eq!(order.len(), nodes, "the cells must span all nodes");
-        for &x in order[1..].iter().rev() {
-            tree.size[tree.parent[x as usize] as usize] += tree.size[x as usize];
+        for (k, &x) in order.iter().enumerate() {
+            tree.link(x, order[(k + 1) % nodes]);
         }
+        for &x in order[1..].iter().rev() {
+            let parent = tree.parent[x as usize] as usize;
+            tree.size[parent] += tree.size[x as usize];
+            if tree.last[parent] == parent as u32 {
+                tree.last[parent] = tree.last[x as usize];
+            }
+        }
+        tree.refresh_potentials(cost);
         tree
+    }
+
+    /// Keep potentials in twice the precision of `f64`.
+    pub fn be_exact(&mut self, cost: &impl Geometry) {
+        self.exact = true;
+        self.refresh_potentials(cost);
+    }
+
+    /// Keep potentials in `f64`, which is quicker.
+    pub fn be_rough(&mut self) {
+        self.exact = false;
+    }
+
+    /// Compute the potentials anew, free of what rounding gathered.
+    pub fn refresh_potentials(&mut self, cost: &impl Geometry) {
+        let mut x = self.next[0];
+        while x != 0 {
+            let parent = self.parent[x as usize];
+            let (row, col) = if self.is_row(x) { (x, parent) } else { (parent, x) };
+            let price = Dd::from(cost.at(row as usize, col as usize - self.n));
+            let potential = price - self.potential(parent);
+            self.hi[x as usize] = potential.hi;
+            self.lo[x as usize] = potential.lo;
+            x = self.next[x as usize];
+        }
+    }
+
+    fn link(&mut self, x: u32, y: u32) {
+        self.next[x as usize] = y;
+        self.prev[y as usize] = x;
     }
 
     fn is_row(&self, x: u32) -> bool {
@@ -84,26 +125,22 @@ impl Tree {
         Dd { hi: self.hi[x as usize], lo: self.lo[x as usize] }
     }
 
-    fn set_potential(&mut self, x: u32, value: Dd) {
-        self.hi[x as usize] = value.hi;
-        self.lo[x as usize] = value.lo;
+    /// Potentials of the rows and of the columns, for costs of at most `cost_scale`.
+    pub fn potentials(&self, cost_scale: f64) -> Potentials<'_> {
+        let ((u_hi, v_hi), (u_lo, v_lo)) = (self.hi.split_at(self.n), self.lo.split_at(self.n));
+        Potentials::new(Halves { hi: u_hi, lo: u_lo }, Halves { hi: v_hi, lo: v_lo }, cost_scale)
     }
 
-    /// Rounded potentials of the rows and of the columns.
-    pub fn rounded_potentials(&self) -> (&[f64], &[f64]) {
-        self.hi.split_at(self.n)
-    }
-
-    /// Potentials of the rows and of the columns.
-    pub fn potentials(&self) -> (Vec<Dd>, Vec<Dd>) {
-        let mut u: Vec<Dd> = (0..self.hi.len() as u32).map(|x| self.potential(x)).collect();
-        let v = u.split_off(self.n);
-        (u, v)
+    /// The potentials, when the tree is needed no more.
+    pub fn into_duals(mut self) -> Duals {
+        let (v_hi, v_lo) = (self.hi.split_off(self.n), self.lo.split_off(self.n));
+        Duals { u_hi: self.hi, u_lo: self.lo, v_hi, v_lo }
     }
 
     /// cost − u − v of a cell.
-    pub fn reduced_cost(&self, cost: f64, row: usize, col: usize) -> Dd {
-        Dd::from(cost) - self.potential(row as u32) - self.potential((self.n + col) as u32)
+    pub fn reduced_cost(&self, cell: Cell) -> Dd {
+        let (row, col) = (cell.row as u32, (self.n + cell.col) as u32);
+        Dd::from(cell.cost) - self.potential(row) - self.potential(col)
     }
 
     /// The basic cells.
@@ -115,39 +152,34 @@ impl Tree {
         })
     }
 
-    fn attach(&mut self, x: u32, parent: u32) {
-        let sibling = std::mem::replace(&mut self.first_child[parent as usize], x);
-        self.parent[x as usize] = parent;
-        self.prev[x as usize] = NONE;
-        self.next[x as usize] = sibling;
-        if sibling != NONE {
-            self.prev[sibling as usize] = x;
-        }
-    }
-
-    fn detach(&mut self, x: u32) {
-        let (prev, next) = (self.prev[x as usize], self.next[x as usize]);
-        if prev == NONE {
-            self.first_child[self.parent[x as usize] as usize] = next;
-        } else {
-            self.next[prev as usize] = next;
-        }
-        if next != NONE {
-            self.prev[next as usize] = prev;
-        }
-    }
-
     /// Bring a cell with negative reduced cost into the basis; the cell whose flow reaches zero
     /// first leaves. Without ties there is exactly one.
     pub fn pivot(&mut self, row: usize, col: usize, reduced_cost: Dd) {
+        self.enter(row, col, 0, reduced_cost);
+    }
+
+    /// Take in a cell outside the basis that carries `flow`: send more or less through it,
+    /// whichever does not cost more, until it or a basic cell is empty.
+    pub fn absorb(&mut self, row: usize, col: usize, flow: i128, reduced_cost: Dd) {
+        self.enter(row, col, flow, reduced_cost);
+    }
+
+    fn enter(&mut self, row: usize, col: usize, flow: i128, reduced_cost: Dd) {
         let (row, col) = (row as u32, (self.n + col) as u32);
         let join = self.join(row, col);
-        let (leaving, theta, on_row_side) = self.ratio_test(row, col, join);
+        let more = reduced_cost.hi < 0.0 || flow == 0;
+        let (leaving, theta, on_row_side) = self.ratio_test(row, col, join, more);
+        if !more && flow <= theta {
+            self.push(row, join, -flow, true);
+            self.push(col, join, -flow, false);
+            return;
+        }
+        let theta = if more { theta } else { -theta };
         self.push(row, join, theta, true);
         self.push(col, join, theta, false);
         let (inner, outer) = if on_row_side { (row, col) } else { (col, row) };
         self.resize(leaving, outer, join);
-        self.reroot(inner, leaving, outer, theta);
+        self.reroot(inner, leaving, outer, flow + theta);
         self.shift(inner, reduced_cost);
     }
 
@@ -166,12 +198,12 @@ impl Tree {
 
     /// Flow goes round row → col → join → row. Below the join it falls on arcs that lead against
     /// that direction: those above rows on the row's side, above columns on the column's side.
-    fn ratio_test(&self, row: u32, col: u32, join: u32) -> (u32, i128, bool) {
+    fn ratio_test(&self, row: u32, col: u32, join: u32, more: bool) -> (u32, i128, bool) {
         let mut best = (NONE, i128::MAX, true);
         for (start, row_side) in [(row, true), (col, false)] {
             let mut x = start;
             while x != join {
-                if self.is_row(x) == row_side && self.flow[x as usize] < best.1 {
+                if (self.is_row(x) == row_side) == more && self.flow[x as usize] < best.1 {
                     best = (x, self.flow[x as usize], row_side);
                 }
                 x = self.parent[x as usize];
@@ -206,18 +238,63 @@ impl Tree {
 
     /// Hang the subtree of `leaving` below `outer` by its node `inner`, turning the path between.
     fn reroot(&mut self, inner: u32, leaving: u32, outer: u32, theta: i128) {
+        self.cut(leaving);
         let whole = self.size[leaving as usize];
         let (mut x, mut above, mut flow, mut size) = (inner, outer, theta, whole);
+        let mut end = NONE;
+        // Of the node below on the path: its last, and what came before it and after its last.
+        let mut below = (NONE, NONE, NONE);
         loop {
-            let parent = self.parent[x as usize];
-            self.detach(x);
-            self.attach(x, above);
+            let (parent, last) = (self.parent[x as usize], self.last[x as usize]);
+            let after = if last == below.0 { below.2 } else { self.next[last as usize] };
+            let around = (last, self.prev[x as usize], after);
+            // In preorder first comes the subtree of `inner`, then what the next node of the path
+            // has besides, and so on.
+            if end == NONE {
+                end = last;
+            } else {
+                self.link(end, x);
+                end = if last == below.0 { below.1 } else { last };
+                if last != below.0 {
+                    self.link(below.1, below.2);
+                }
+            }
+            below = around;
             flow = std::mem::replace(&mut self.flow[x as usize], flow);
             size = whole - std::mem::replace(&mut self.size[x as usize], size);
+            self.parent[x as usize] = above;
             if x == leaving {
-                return;
+                break;
             }
             (x, above) = (parent, x);
+        }
+        while x != outer {
+            self.last[x as usize] = end;
+            x = self.parent[x as usize];
+        }
+        self.insert(inner, end, outer);
+    }
+
+    /// Take the subtree of a node out of the ring.
+    fn cut(&mut self, x: u32) {
+        let (last, before) = (self.last[x as usize], self.prev[x as usize]);
+        self.link(before, self.next[last as usize]);
+        self.relast(self.parent[x as usize], last, before);
+    }
+
+    /// Put the stretch from `first` to `last` behind the node that is its parent.
+    fn insert(&mut self, first: u32, last: u32, parent: u32) {
+        let after = self.next[parent as usize];
+        self.link(parent, first);
+        self.link(last, after);
+        self.relast(parent, parent, last);
+    }
+
+    /// From x up: where the subtree's last node was `old`, it is `new`.
+    fn relast(&mut self, mut x: u32, old: u32, new: u32) {
+        while x != NONE && self.last[x as usize] == old {
+            self.last[x as usize] = new;
+            x = self.parent[x as usize];
         }
     }
 
@@ -225,32 +302,31 @@ impl Tree {
     /// other nodes the other way, whichever are fewer.
     fn shift(&mut self, inner: u32, reduced_cost: Dd) {
         let rows_up = if self.is_row(inner) { reduced_cost } else { -reduced_cost };
-        if 2 * self.size[inner as usize] as usize <= self.parent.len() {
-            self.shift_subtree(inner, NONE, rows_up);
+        let (inside, all) = (self.size[inner as usize] as usize, self.parent.len());
+        if 2 * inside <= all {
+            self.shift_stretch(inner, inside, rows_up);
         } else {
-            self.shift_subtree(0, inner, -rows_up);
+            let after = self.next[self.last[inner as usize] as usize];
+            self.shift_stretch(after, all - inside, -rows_up);
         }
     }
 
-    /// Add to the rows below `top`, subtract from the columns; leave out the subtree of `skip`.
-    fn shift_subtree(&mut self, top: u32, skip: u32, rows_up: Dd) {
-        let mut x = top;
-        loop {
-            if x != skip {
+    /// Add to the rows among `count` nodes of the ring, subtract from the columns.
+    fn shift_stretch(&mut self, mut x: u32, count: usize, rows_up: Dd) {
+        if self.exact {
+            for _ in 0..count {
                 let delta = if self.is_row(x) { rows_up } else { -rows_up };
-                self.set_potential(x, self.potential(x) + delta);
-                if self.first_child[x as usize] != NONE {
-                    x = self.first_child[x as usize];
-                    continue;
-                }
+                let potential = self.potential(x) + delta;
+                self.hi[x as usize] = potential.hi;
+                self.lo[x as usize] = potential.lo;
+                x = self.next[x as usize];
             }
-            while x != top && self.next[x as usize] == NONE {
-                x = self.parent[x as usize];
+        } else {
+            let rows_up = rows_up.to_f64();
+            for _ in 0..count {
+                self.hi[x as usize] += if self.is_row(x) { rows_up } else { -rows_up };
+                x = self.next[x as usize];
             }
-            if x == top {
-                return;
-            }
-            x = self.next[x as usize];
         }
     }
 }

@@ -1,0 +1,109 @@
+//! A sparse core: the few cells of each row and column that a plan is likely to use.
+
+use crate::geometry::Geometry;
+use crate::pricing::{Cell, Rows};
+use crate::scalar::Scalar;
+
+/// Cells by row, columns in order.
+pub(super) struct Core<T> {
+    start: Vec<usize>,
+    pub cols: Vec<u32>,
+    pub costs: Vec<T>,
+}
+
+impl<T: Scalar> Core<T> {
+    /// From cells in any order, each taken once.
+    pub fn from_cells(geometry: &impl Geometry<Cost = T>, mut cells: Vec<(u32, u32)>) -> Self {
+        cells.sort_unstable();
+        cells.dedup();
+        let cost = |&(i, j): &(u32, u32)| T::from_f64(geometry.at(i as usize, j as usize));
+        Self {
+            start: starts(geometry.rows(), cells.iter().map(|c| c.0)),
+            costs: cells.iter().map(cost).collect(),
+            cols: cells.into_iter().map(|c| c.1).collect(),
+        }
+    }
+
+    /// With more cells.
+    pub fn with(self, cells: &[Cell]) -> Self {
+        let mut all: Vec<(u32, u32, T)> = Vec::with_capacity(self.cols.len() + cells.len());
+        for i in 0..self.count() {
+            all.extend(self.row(i).map(|e| (i as u32, self.cols[e], self.costs[e])));
+        }
+        all.extend(cells.iter().map(|c| (c.row as u32, c.col as u32, T::from_f64(c.cost))));
+        all.sort_by_key(|c| (c.0, c.1));
+        all.dedup_by_key(|c| (c.0, c.1));
+        Self {
+            start: starts(self.count(), all.iter().map(|c| c.0)),
+            cols: all.iter().map(|c| c.1).collect(),
+            costs: all.iter().map(|c| c.2).collect(),
+        }
+    }
+
+    /// The cells of one row, as places in `cols` and `costs`.
+    pub fn row(&self, i: usize) -> std::ops::Range<usize> {
+        self.start[i]..self.start[i + 1]
+    }
+
+    /// By how much a row's reduced costs exceed their least, on average.
+    pub fn spread(&self, v: &[f64]) -> f64 {
+        let row_spread = |i| {
+            let sum: f64 = self.row_cells(i).map(|(j, cost)| cost - v[j]).sum();
+            sum / self.row(i).len() as f64 - self.least_difference(i, v)
+        };
+        (0..self.count()).map(row_spread).sum::<f64>() / self.count() as f64
+    }
+
+    /// Whether every row has a cell.
+    pub fn covers_rows(&self) -> bool {
+        self.start.windows(2).all(|w| w[0] < w[1])
+    }
+
+    /// All cells.
+    pub fn cells(&self) -> Vec<(u32, u32)> {
+        (0..self.count()).flat_map(|i| self.row(i).map(move |e| (i as u32, self.cols[e]))).collect()
+    }
+
+    /// Columns and costs of one row.
+    pub fn row_cells(&self, i: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let range = self.row(i);
+        let cells = self.cols[range.clone()].iter().zip(&self.costs[range]);
+        cells.map(|(&col, cost)| (col as usize, cost.to_f64()))
+    }
+}
+
+impl<T: Scalar> Core<T> {
+    /// A row's least cost − v.
+    pub fn least_difference(&self, row: usize, v: &[f64]) -> f64 {
+        let differences = self.row_cells(row).map(|(col, cost)| cost - v[col]);
+        differences.fold(f64::INFINITY, |a, b| if b < a { b } else { a })
+    }
+}
+
+/// Where each row's cells start, from the rows of all cells in order.
+fn starts(n: usize, rows: impl Iterator<Item = u32>) -> Vec<usize> {
+    let mut start = vec![0; n + 1];
+    for i in rows {
+        start[i as usize + 1] += 1;
+    }
+    for i in 0..n {
+        start[i + 1] += start[i];
+    }
+    start
+}
+
+impl<T: Scalar> Rows for Core<T> {
+    fn count(&self) -> usize {
+        self.start.len() - 1
+    }
+
+    fn least(&self, row: usize, v: &[f64]) -> f64 {
+        self.least_difference(row, v)
+    }
+
+    fn near(&self, row: usize, v: &[f64], bound: f64, mut found: impl FnMut(Cell)) {
+        for (col, cost) in self.row_cells(row).filter(|&(col, cost)| cost - v[col] <= bound) {
+            found(Cell { row, col, cost });
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Potentials to begin with: Sinkhorn's algorithm, first on some rows, then on the core.
+//!
+//! Nothing here decides anything: `f32` does, and a few iterations.
+
+use super::bounds::BLOCK;
+use super::core::Core;
+use crate::geometry::Geometry;
+use crate::problem::Transport;
+use crate::scalar::Scalar;
+use crate::simd::dispatch;
+
+/// Entries handled together.
+const LANES: usize = 16;
+
+/// One row in so many is drawn, within limits.
+const ROWS_PER_SAMPLE: usize = 8;
+const SAMPLES: (usize, usize) = (128, 512);
+
+/// Where the rows start that potentials are fitted to, and others to judge them by.
+const FITTED: f64 = 0.5;
+const OTHERS: f64 = 0.25;
+
+/// Iterations on the sample, at this part of the spread of costs in a row.
+const ITERATIONS: usize = 4;
+const EPSILON: f64 = 0.3;
+
+/// On the core: ε, what it is multiplied by from stage to stage, stages, iterations of each.
+const CORE_EPSILON: f64 = 0.1;
+const CORE_STEP: f64 = 0.5;
+const CORE_STAGES: usize = 6;
+const CORE_ITERATIONS: usize = 8;
+
+/// A mass below this part of the mean counts as this.
+const LEAST_MASS: f64 = 1e-3;
+
+/// What a few rows tell of all: potentials of the columns, and what depends on them.
+pub(super) struct Sampled {
+    sample: Sample,
+    pub v: Vec<f64>,
+    /// Largest |cost|, the unit of what is in `f32`.
+    unit: f64,
+    /// By how much the least of `BLOCK` costs exceeds the least of a row, on average.
+    pub spread: f64,
+    /// The same as a part of what the mean of a row exceeds its least by.
+    pub relative_spread: f64,
+}
+
+/// A few rows, and the masses they stand for.
+struct Sample {
+    masses: Vec<f32>,
+    /// Costs less the row's first, in units of the largest cost, row by row.
+    costs: Vec<f32>,
+}
+
+/// Sinkhorn's algorithm on rows drawn in proportion to their mass.
+pub(super) fn sampled_sinkhorn<G: Geometry>(problem: &Transport<G>) -> Sampled {
+    let m = problem.b.len();
+    let unit = if problem.cost.max_abs() > 0.0 { problem.cost.max_abs() } else { 1.0 };
+    let (sample, spread, mean) = draw(problem, unit, SAMPLES.1, FITTED);
+    let logs: Vec<f32> = shares(&problem.b, problem.total).iter().map(|b| b.log2()).collect();
+    let per_unit = (std::f64::consts::LOG2_E / (EPSILON * spread.max(f64::MIN_POSITIVE))) as f32;
+    let (mut g, mut weights, mut sums) = (vec![0.0_f32; m], vec![0.0_f32; m], vec![0.0_f32; m]);
+    for _ in 0..ITERATIONS {
+        sums.fill(0.0);
+        for (costs, mass) in sample.costs.chunks_exact(m).zip(&sample.masses) {
+            dispatch(
+                #[inline(always)]
+                || add_row(costs, *mass, &g, per_unit, &mut weights, &mut sums),
+            );
+        }
+        for ((g, s), l) in g.iter_mut().zip(&sums).zip(&logs) {
+            if *s > f32::MIN_POSITIVE {
+                *g += (l - s.log2()) / per_unit;
+            }
+        }
+    }
+    let v = g.iter().map(|&x| f64::from(x) * unit).collect();
+    let relative_spread = if mean > 0.0 { spread / mean } else { 1.0 };
+    Sampled { sample, v, unit, spread: spread * unit, relative_spread }
+}
+
+impl Sampled {
+    /// Take these potentials of the columns if they give a higher dual value, on other rows than
+    /// those that the present ones were fitted to; whether they do.
+    pub fn improve<G: Geometry>(&mut self, problem: &Transport<G>, v: Vec<f64>) -> bool {
+        let (others, ..) = draw(problem, self.unit, SAMPLES.0, OTHERS);
+        let better = self.dual_value(problem, &others, &v) > self.dual_value(problem, &others, &self.v);
+        if better {
+            self.v = v;
+        }
+        better
+    }
+
+    /// ⟨a, u⟩ + ⟨b, v⟩ with the best u for v, in units of cost.
+    fn dual_value<G>(&self, problem: &Transport<G>, rows: &Sample, v: &[f64]) -> f64 {
+        let b = problem.b.iter().zip(v).map(|(b, v)| b / problem.total * (v / self.unit));
+        let mut value: f64 = b.sum();
+        rows.for_each(self.unit, v, |mass, _, least| value += f64::from(mass) * f64::from(least));
+        value
+    }
+
+    /// Of each column a reduced cost that few of its cells are below.
+    pub fn column_limits(&self) -> Vec<f64> {
+        let m = self.v.len();
+        let (mut first, mut second) = (vec![f32::INFINITY; m], vec![f32::INFINITY; m]);
+        self.sample.for_each(self.unit, &self.v, |_, reduced, least| {
+            dispatch(
+                #[inline(always)]
+                || second_least(reduced, least, &mut first, &mut second),
+            );
+        });
+        second.into_iter().map(|x| f64::from(x) * self.unit).collect()
+    }
+}
+
+impl Sample {
+    /// Each row's mass, its costs − v and the least of them.
+    fn for_each(&self, unit: f64, v: &[f64], mut f: impl FnMut(f32, &[f32], f32)) {
+        let g: Vec<f32> = v.iter().map(|x| (x / unit) as f32).collect();
+        let mut reduced = vec![0.0_f32; v.len()];
+        for (costs, mass) in self.costs.chunks_exact(v.len()).zip(&self.masses) {
+            let least = dispatch(
+                #[inline(always)]
+                || {
+                    for ((r, c), g) in reduced.iter_mut().zip(costs).zip(&g) {
+                        *r = c - g;
+                    }
+                    least(&reduced)
+                },
+            );
+            f(*mass, &reduced, least);
+        }
+    }
+}
+
+/// Keep the two least reduced costs of each column.
+#[inline(always)]
+fn second_least(reduced: &[f32], least: f32, first: &mut [f32], second: &mut [f32]) {
+    for ((f, s), r) in first.iter_mut().zip(second).zip(reduced) {
+        let r = r - least;
+        let larger = if r > *f { r } else { *f };
+        *f = if r < *f { r } else { *f };
+        *s = if larger < *s { larger } else { *s };
+    }
+}
+
+/// Rows at equal distances along the sum of masses, at most so many; `first` tells where they
+/// start. With them by how much the least of `BLOCK` costs exceeds
+/// the least of a row on average, and by how much the mean does.
+fn draw<G: Geometry>(problem: &Transport<G>, unit: f64, most: usize, first: f64) -> (Sample, f64, f64) {
+    let (n, m) = (problem.a.len(), problem.b.len());
+    let count = (n / ROWS_PER_SAMPLE).clamp(SAMPLES.0.min(n), most);
+    let step = problem.total / count as f64;
+    let mut sample = Sample { masses: Vec::new(), costs: Vec::with_capacity(count * m) };
+    let (mut spread, mut mean) = (0.0, 0.0);
+    let (mut sum, mut taken, mut buffer, inverse) = (0.0, 0.0, Vec::new(), 1.0 / unit);
+    for (i, &mass) in problem.a.iter().enumerate() {
+        sum += mass;
+        let hits = ((sum / step + first).floor() - taken).max(0.0);
+        if hits == 0.0 {
+            continue;
+        }
+        taken += hits;
+        let costs = problem.cost.stretch(i, 0..m, &mut buffer);
+        let start = sample.costs.len();
+        sample.costs.resize(start + m, 0.0);
+        let row = &mut sample.costs[start..];
+        dispatch(
+            #[inline(always)]
+            || {
+                let first = costs[0].to_f64();
+                for (r, c) in row.iter_mut().zip(costs) {
+                    *r = ((c.to_f64() - first) * inverse) as f32;
+                }
+                let least = f64::from(least(row));
+                spread += hits * (least_of_blocks(row) - least);
+                mean += hits * (f64::from(sum_of(row)) / m as f64 - least);
+            },
+        );
+        sample.masses.push((hits / count as f64) as f32);
+    }
+    (sample, spread / taken.max(1.0), mean / taken.max(1.0))
+}
+
+/// Mean of the least of each block.
+#[inline(always)]
+fn least_of_blocks(row: &[f32]) -> f64 {
+    let blocks = row.chunks(BLOCK);
+    let count = blocks.len() as f64;
+    blocks.map(|block| f64::from(least(block))).sum::<f64>() / count
+}
+
+/// Add to the column sums what a row sends under potentials g of the columns.
+#[inline(always)]
+fn add_row(costs: &[f32], mass: f32, g: &[f32], per_unit: f32, weights: &mut [f32], sums: &mut [f32]) {
+    for ((w, c), g) in weights.iter_mut().zip(costs).zip(g) {
+        *w = c - g;
+    }
+    let least = least(weights);
+    for w in weights.iter_mut() {
+        *w = exp2((least - *w) * per_unit);
+    }
+    let scale = mass / sum_of(weights);
+    for (s, w) in sums.iter_mut().zip(weights) {
+        *s += *w * scale;
+    }
+}
+
+/// Masses as parts of the total, none much below the mean.
+fn shares(masses: &[f64], total: f64) -> Vec<f32> {
+    let least = LEAST_MASS / masses.len() as f64;
+    masses.iter().map(|mass| (mass / total).max(least) as f32).collect()
+}
+
+/// Sinkhorn's algorithm on the core, by scaling a kernel that is made anew for each ε.
+pub(super) fn core_sinkhorn<G: Geometry>(
+    problem: &Transport<G>,
+    core: &Core<G::Cost>,
+    v: &mut [f64],
+    spread: f64,
+) {
+    let (n, m) = (problem.a.len(), v.len());
+    let (a, b) = (shares(&problem.a, problem.total), shares(&problem.b, problem.total));
+    let mut kernel = vec![0.0_f32; core.cols.len()];
+    let (mut y, mut sums) = (vec![1.0_f32; m], vec![0.0_f32; m]);
+    let mut epsilon = CORE_EPSILON * spread;
+    for _ in 0..CORE_STAGES {
+        let per_unit = std::f64::consts::LOG2_E / epsilon.max(f64::MIN_POSITIVE);
+        epsilon *= CORE_STEP;
+        for i in 0..n {
+            let least = core.least_difference(i, v);
+            for (k, (j, cost)) in kernel[core.row(i)].iter_mut().zip(core.row_cells(i)) {
+                *k = exp2(((least + v[j] - cost) * per_unit) as f32);
+            }
+        }
+        y.fill(1.0);
+        for _ in 0..CORE_ITERATIONS {
+            sums.fill(0.0);
+            for (i, mass) in a.iter().enumerate() {
+                let cells = core.row(i);
+                let (kernel, cols) = (&kernel[cells.clone()], &core.cols[cells]);
+                let total: f32 = kernel.iter().zip(cols).map(|(k, &j)| k * y[j as usize]).sum();
+                let x = mass / total;
+                for (k, &j) in kernel.iter().zip(cols) {
+                    sums[j as usize] += k * x;
+                }
+            }
+            for ((y, s), b) in y.iter_mut().zip(&sums).zip(&b) {
+                if *s > f32::MIN_POSITIVE {
+                    *y = b / s;
+                }
+            }
+        }
+        for (v, y) in v.iter_mut().zip(&y) {
+            *v += f64::from(y.log2()) / per_unit;
+        }
+    }
+}
+
+/// 2ˣ for x ≤ 0, to about 1e-4; at least 2⁻⁶⁰.
+#[inline(always)]
+fn exp2(x: f32) -> f32 {
+    /// Adding it leaves the nearest integer in the low bits.
+    const MAGIC: f32 = 12_582_912.0; // 1.5 · 2²³
+    let x = if x > -60.0 { x } else { -60.0 };
+    let shifted = x + MAGIC;
+    let r = x - (shifted - MAGIC);
+    // ln(2)ᵏ / k!
+    let series = 1.0 + r * (std::f32::consts::LN_2 + r * (0.240_226_5 + r * (0.055_504_1 + r * 0.009_618_1)));
+    series * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
+}
+
+#[inline(always)]
+fn least(values: &[f32]) -> f32 {
+    let lanes = lanes(values, f32::INFINITY, |a, b| if b < a { b } else { a });
+    lanes.into_iter().fold(f32::INFINITY, f32::min)
+}
+
+#[inline(always)]
+fn sum_of(values: &[f32]) -> f32 {
+    lanes(values, 0.0, |a, b| a + b).into_iter().sum()
+}
+
+/// Reduction in a fixed order that vectorises.
+#[inline(always)]
+fn lanes(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    let mut lanes = [start; LANES];
+    let (head, tail) = values.as_chunks::<LANES>();
+    for chunk in head {
+        for k in 0..LANES {
+            lanes[k] = f(lanes[k], chunk[k]);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(tail) {
+        *lane = f(*lane, x);
+    }
+    lanes
+}

@@ -1,0 +1,107 @@
+//! The simplex on a core, and the look at all costs that proves it or adds to the core.
+
+use std::time::{Duration, Instant};
+
+use super::bounds::Bounds;
+use super::look::look;
+use super::masses::IntegerMasses;
+use super::prepare::{Prepared, prepare, prepare_from};
+use super::start::{greedy_basis, send_leftovers};
+use super::tree::Tree;
+use super::{ExactOptions, Hint, Optimum, Search, simplex};
+use crate::error::Result;
+use crate::geometry::Geometry;
+use crate::interrupt::Interrupt;
+use crate::pricing::Whole;
+use crate::problem::Transport;
+use crate::threads::Threads;
+
+/// Matrices of fewer entries are searched whole.
+const WORTH_A_CORE: usize = 1 << 16;
+
+/// Cells of a row that one look at all costs adds to the core.
+const ADDED_PER_ROW: usize = 8;
+
+/// Looks before a core that does not settle is given up.
+const PATIENCE: usize = 4;
+
+/// What cut a solver short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    Iterations,
+    Time,
+}
+
+/// Pivots done, and what they must keep within.
+pub(super) struct Limits {
+    pub done: u64,
+    max: u64,
+    deadline: Option<Instant>,
+}
+
+impl Limits {
+    pub fn new(max: u64, time: Option<Duration>) -> Self {
+        Self { done: 0, max, deadline: time.and_then(|time| Instant::now().checked_add(time)) }
+    }
+
+    pub fn pivots_spent(&self) -> Option<Limit> {
+        (self.done >= self.max).then_some(Limit::Iterations)
+    }
+
+    pub fn time_spent(&self) -> Option<Limit> {
+        self.deadline.is_some_and(|end| Instant::now() >= end).then_some(Limit::Time)
+    }
+}
+
+pub(super) fn solve<G: Geometry>(
+    problem: &Transport<G>,
+    options: ExactOptions<'_>,
+    limits: &mut Limits,
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<Optimum> {
+    let (cost, masses) = (&problem.cost, IntegerMasses::new(problem));
+    let on_core = match options.search {
+        Search::Auto => cost.rows() * cost.cols() >= WORTH_A_CORE,
+        Search::Core => true,
+        Search::Whole => false,
+    };
+    let Prepared { mut tree, mut core, mut bounds, smooth } = match options.start {
+        Some(start) if on_core => prepare_from(problem, &masses, start, threads, interrupt)?,
+        None if on_core => prepare(problem, &masses, threads, interrupt)?,
+        start => {
+            let cells = match start {
+                Some(start) => {
+                    let (supply, demand) = (masses.supply.clone(), masses.demand.clone());
+                    send_leftovers(cost, start.v, supply, demand, interrupt)?
+                }
+                None => greedy_basis(cost, &masses, interrupt)?,
+            };
+            let bounds = Bounds::unknown(cost.rows(), cost.cols());
+            Prepared { tree: Tree::new(cost, &cells), core: None, bounds, smooth: Vec::new() }
+        }
+    };
+    let (mut negative, mut rounds) = (usize::MAX, 0);
+    let (look, limit) = loop {
+        let limit = match &core {
+            Some(core) => simplex::optimize(core, cost, &mut tree, limits, interrupt)?,
+            None => simplex::optimize(&Whole::new(cost), cost, &mut tree, limits, interrupt)?,
+        };
+        interrupt.check()?;
+        let look = look(cost, tree.potentials(cost.max_abs()), &mut bounds, ADDED_PER_ROW, threads);
+        if limit.is_some() || look.negative.is_empty() || core.is_none() {
+            break (look, limit);
+        }
+        rounds += 1;
+        let settles = rounds < PATIENCE || 4 * look.negative.len() <= 3 * negative;
+        negative = look.negative.len();
+        core = core.filter(|_| settles).map(|core| core.with(&look.negative));
+    };
+    Ok(Optimum {
+        entries: tree.cells().map(|c| (c.row, c.col, masses.to_mass(c.flow))).collect(),
+        duals: tree.into_duals(),
+        least: look.least,
+        limit,
+        hint: Hint { v: smooth, core: core.map_or_else(Vec::new, |core| core.cells()) },
+    })
+}

@@ -1,0 +1,136 @@
+//! A look at all costs under present potentials: what is negative, or the proof that nothing is.
+
+use super::bounds::{BLOCK, Bound, Bounds, Rises};
+use crate::geometry::Geometry;
+use crate::pricing::{Cell, Potentials, least_difference, places_up_to};
+use crate::threads::Threads;
+
+/// Rows looked at together.
+const CHUNK: usize = 64;
+
+/// What a look found.
+pub(super) struct Look {
+    /// The least reduced cost.
+    pub least: f64,
+    /// In each row that has negative reduced costs, the cells with the least.
+    pub negative: Vec<Cell>,
+}
+
+/// Look at all cells that bounds do not exclude; `per_row` cells of a row that has any negative.
+/// A sign that `f64` cannot tell is found in twice the precision.
+pub(super) fn look<G: Geometry>(
+    geometry: &G,
+    potentials: Potentials<'_>,
+    bounds: &mut Bounds,
+    per_row: usize,
+    threads: &Threads,
+) -> Look {
+    let rises = bounds.advance(potentials.v());
+    let parts =
+        threads.map_rows_mut(&mut bounds.bounds, bounds.per_row, CHUNK, geometry.cols(), |first, bounds| {
+            let mut view =
+                RowView { geometry, potentials, rises: &rises, near: Vec::new(), buffer: Vec::new() };
+            let mut look = Look { least: f64::MAX, negative: Vec::new() };
+            for (k, row_bounds) in bounds.chunks_mut(rises.blocks()).enumerate() {
+                view.take(first + k, row_bounds, per_row, &mut look);
+            }
+            look
+        });
+    let least = parts.iter().fold(f64::MAX, |a, part| a.min(part.least));
+    Look { least, negative: parts.into_iter().flat_map(|part| part.negative).collect() }
+}
+
+/// One row at a time.
+struct RowView<'a, G: Geometry> {
+    geometry: &'a G,
+    potentials: Potentials<'a>,
+    rises: &'a Rises,
+    /// Blocks read, with their least cost − v.
+    near: Vec<(usize, f64)>,
+    buffer: Vec<G::Cost>,
+}
+
+impl<G: Geometry> RowView<'_, G> {
+    fn take(&mut self, row: usize, bounds: &mut [Bound], per_row: usize, look: &mut Look) {
+        let rounding = self.potentials.rounding(row);
+        let zero = self.potentials.zero();
+        // Below what is known, or negative: no other cell matters.
+        let limit = if look.least < zero { zero } else { look.least };
+        let u = self.potentials.u_at(row);
+        self.read(row, bounds, u + limit + 2.0 * rounding);
+        let least = self.near.iter().fold(f64::INFINITY, |a, b| a.min(b.1));
+        if least - u > limit + rounding {
+            return;
+        }
+        let Some((cell, reduced_cost)) = self.least_exact(row, least + 2.0 * rounding) else { return };
+        look.least = look.least.min(reduced_cost);
+        if reduced_cost < zero {
+            look.negative.push(cell);
+            self.more(cell, per_row, &mut look.negative);
+        }
+    }
+
+    fn columns(&self, block: usize) -> std::ops::Range<usize> {
+        block * BLOCK..((block + 1) * BLOCK).min(self.geometry.cols())
+    }
+
+    /// Read the blocks that may hold a cost − v up to `limit`.
+    fn read(&mut self, row: usize, bounds: &mut [Bound], limit: f64) {
+        self.near.clear();
+        for (block, bound) in bounds.iter_mut().enumerate() {
+            if self.rises.least(block, *bound) > limit {
+                continue;
+            }
+            let columns = self.columns(block);
+            let v = &self.potentials.v()[columns.clone()];
+            let costs = self.geometry.stretch(row, columns, &mut self.buffer);
+            let least = least_difference(costs, v);
+            *bound = self.rises.bound(least);
+            self.near.push((block, least));
+        }
+    }
+
+    /// The cell of least reduced cost, exactly, among those whose cost − v is up to `bound`.
+    fn least_exact(&mut self, row: usize, bound: f64) -> Option<(Cell, f64)> {
+        let mut best: Option<(Cell, crate::double_double::Dd)> = None;
+        for k in 0..self.near.len() {
+            let (block, least) = self.near[k];
+            if least > bound {
+                continue;
+            }
+            let columns = self.columns(block);
+            let first = columns.start;
+            let v = &self.potentials.v()[columns.clone()];
+            let costs = self.geometry.stretch(row, columns, &mut self.buffer);
+            places_up_to(costs, v, bound, |k| {
+                let cell = Cell { row, col: first + k, cost: crate::scalar::Scalar::to_f64(costs[k]) };
+                let exact = self.potentials.reduced_cost(cell);
+                if best.is_none_or(|b| (exact - b.1).to_f64() < 0.0) {
+                    best = Some((cell, exact));
+                }
+            });
+        }
+        best.map(|(cell, exact)| (cell, exact.to_f64()))
+    }
+
+    /// Beside the first up to `count` − 1 more cells of its row, in order of their reduced costs,
+    /// from the blocks that were read: they may become negative next.
+    fn more(&mut self, first: Cell, count: usize, found: &mut Vec<Cell>) {
+        let row = first.row;
+        let mut others: Vec<(f64, usize, f64)> = Vec::new();
+        for k in 0..self.near.len() {
+            let columns = self.columns(self.near[k].0);
+            let start = columns.start;
+            let costs = self.geometry.stretch(row, columns, &mut self.buffer);
+            for (k, c) in costs.iter().enumerate().filter(|(k, _)| start + k != first.col) {
+                let cost = crate::scalar::Scalar::to_f64(*c);
+                others.push((cost - self.potentials.v()[start + k], start + k, cost));
+            }
+        }
+        if others.len() >= count {
+            others.select_nth_unstable_by(count - 1, |x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+            others.truncate(count - 1);
+        }
+        found.extend(others.into_iter().map(|(_, col, cost)| Cell { row, col, cost }));
+    }
+}

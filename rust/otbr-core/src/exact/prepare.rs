@@ -1,0 +1,94 @@
+//! A basis to start from, near the best one, and the core it was found on.
+
+use super::Start;
+use super::augment::Augmentation;
+use super::bounds::Bounds;
+use super::coarse::coarse_potentials;
+use super::core::Core;
+use super::duals::{Sampled, core_sinkhorn, sampled_sinkhorn};
+use super::masses::IntegerMasses;
+use super::shortlist::{Shortlist, shortlist};
+use super::spanning;
+use super::start::send_leftovers;
+use super::tree::Tree;
+use crate::error::Result;
+use crate::geometry::Geometry;
+use crate::interrupt::Interrupt;
+use crate::problem::Transport;
+use crate::threads::Threads;
+
+/// What the simplex starts from.
+pub(super) struct Prepared<T> {
+    pub tree: Tree,
+    /// None where all costs are to be searched.
+    pub core: Option<Core<T>>,
+    pub bounds: Bounds,
+    /// The potentials of the columns that the flow was found with.
+    pub smooth: Vec<f64>,
+}
+
+/// Where the least of a few costs exceeds the least of all by less than this part of what the mean
+/// does, costs may be distances in few dimensions: about five.
+const LOW_DIMENSION: f64 = 0.25;
+
+/// The spread of a sampled row, in spreads of a row of the core, roughly.
+const SPREAD_OF_CORE: f64 = 2.0;
+
+/// Potentials by Sinkhorn's algorithm or from a coarse problem, a core by their reduced costs, a flow on the core by
+/// augmenting paths, a basis from the flow.
+pub(super) fn prepare<G: Geometry>(
+    problem: &Transport<G>,
+    masses: &IntegerMasses,
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<Prepared<G::Cost>> {
+    let mut sampled = sampled_sinkhorn(problem);
+    let low_dimension = sampled.relative_spread < LOW_DIMENSION;
+    let from_coarse = low_dimension && {
+        let v = coarse_potentials(problem, threads, interrupt)?;
+        sampled.improve(problem, v)
+    };
+    let limits = sampled.column_limits();
+    let Shortlist { core, bounds } = shortlist(&problem.cost, &sampled.v, &limits, threads, interrupt)?;
+    let Sampled { mut v, spread, .. } = sampled;
+    if !from_coarse {
+        core_sinkhorn(problem, &core, &mut v, spread);
+    }
+    on_core(problem, masses, core, bounds, v, interrupt)
+}
+
+/// From potentials, and a core where there is one, of a problem like this.
+pub(super) fn prepare_from<G: Geometry>(
+    problem: &Transport<G>,
+    masses: &IntegerMasses,
+    start: Start<'_>,
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<Prepared<G::Cost>> {
+    let (cost, mut v) = (&problem.cost, start.v.to_vec());
+    let known = Core::from_cells(cost, start.core.to_vec());
+    let Shortlist { core, bounds } = if known.covers_rows() {
+        Shortlist { core: known, bounds: Bounds::unknown(cost.rows(), cost.cols()) }
+    } else {
+        shortlist(cost, &v, &vec![f64::INFINITY; v.len()], threads, interrupt)?
+    };
+    let spread = SPREAD_OF_CORE * core.spread(&v);
+    core_sinkhorn(problem, &core, &mut v, spread);
+    on_core(problem, masses, core, bounds, v, interrupt)
+}
+
+/// A flow on the core, what it cannot carry sent elsewhere, and a basis from it.
+fn on_core<G: Geometry>(
+    problem: &Transport<G>,
+    masses: &IntegerMasses,
+    core: Core<G::Cost>,
+    bounds: Bounds,
+    v: Vec<f64>,
+    interrupt: Interrupt<'_>,
+) -> Result<Prepared<G::Cost>> {
+    let cost = &problem.cost;
+    let flow = Augmentation::new(&core, masses, v.clone()).run(interrupt)?;
+    let mut cells = flow.cells;
+    cells.extend(send_leftovers(cost, &flow.v, flow.supply, flow.demand, interrupt)?);
+    Ok(Prepared { tree: spanning::basis(cost, cells), core: Some(core), bounds, smooth: v })
+}

@@ -1,0 +1,53 @@
+//! Where costs come from: a matrix in memory, or whatever can give a stretch of a row.
+
+use std::ops::Range;
+
+use crate::problem::MatrixView;
+use crate::scalar::Scalar;
+
+/// Costs between n rows and m columns.
+pub trait Geometry: Sync {
+    /// The type of a cost.
+    type Cost: Scalar;
+    /// Number of rows.
+    fn rows(&self) -> usize;
+    /// Number of columns.
+    fn cols(&self) -> usize;
+    /// At least the largest absolute cost.
+    fn max_abs(&self) -> f64;
+    /// One cost; the same number that `stretch` gives.
+    fn at(&self, row: usize, col: usize) -> f64;
+    /// The costs of a row's columns `cols`, in `buffer` unless they are in memory.
+    fn stretch<'a>(
+        &'a self,
+        row: usize,
+        cols: Range<usize>,
+        buffer: &'a mut Vec<Self::Cost>,
+    ) -> &'a [Self::Cost];
+}
+
+impl<T: Scalar> Geometry for MatrixView<'_, T> {
+    type Cost = T;
+
+    fn rows(&self) -> usize {
+        self.rows()
+    }
+
+    fn cols(&self) -> usize {
+        self.cols()
+    }
+
+    fn max_abs(&self) -> f64 {
+        self.max_abs()
+    }
+
+    #[inline(always)]
+    fn at(&self, row: usize, col: usize) -> f64 {
+        self.at(row, col)
+    }
+
+    #[inline(always)]
+    fn stretch<'a>(&'a self, row: usize, cols: Range<usize>, _: &'a mut Vec<T>) -> &'a [T] {
+        &self.row(row)[cols]
+    }
+}

@@ -1,0 +1,139 @@
+//! Exact solvers.
+
+use std::time::Duration;
+
+use numpy::{PyArray1, PyReadonlyArray1};
+use otbr_core::exact::{ExactOptions, Search, Start, Status, solve};
+use otbr_core::{Problem, Scalar, Threads};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::arrays::{Entries, Matrix, to_numpy, vector};
+use crate::call::{run, to_py};
+
+/// An exact plan with its proof. Arrays are numpy's.
+#[pyclass(frozen, get_all, module = "otbr_fast._core")]
+pub struct ExactSolution {
+    rows: Py<PyArray1<u32>>,
+    cols: Py<PyArray1<u32>>,
+    masses: Py<PyArray1<f64>>,
+    u: Py<PyArray1<f64>>,
+    v: Py<PyArray1<f64>>,
+    value: f64,
+    duality_gap: f64,
+    worst_reduced_cost: f64,
+    marginal_error: f64,
+    status: &'static str,
+    n_iter: u64,
+    hint_v: Py<PyArray1<f64>>,
+    core_rows: Py<PyArray1<u32>>,
+    core_cols: Py<PyArray1<u32>>,
+}
+
+/// Exact optimal transport; `start` is (v, rows, columns): potentials of the columns and a core.
+#[pyfunction]
+#[pyo3(signature = (M, a, b, max_iter, n_threads, *, time_limit=None, metric=false, start=None, search=None))]
+#[allow(non_snake_case, clippy::too_many_arguments)] // One argument for each of Python's.
+pub fn solve_exact<'py>(
+    py: Python<'py>,
+    M: Matrix<'py>,
+    a: PyReadonlyArray1<'py, f64>,
+    b: PyReadonlyArray1<'py, f64>,
+    max_iter: u64,
+    n_threads: Option<usize>,
+    time_limit: Option<f64>,
+    metric: bool,
+    start: Option<StartArrays<'py>>,
+    search: Option<&str>,
+) -> PyResult<ExactSolution> {
+    let (a, b) = (vector("a", &a)?, vector("b", &b)?);
+    let start = start.as_ref().map(StartArrays::known).transpose()?;
+    let options = ExactOptions {
+        max_iter,
+        time_limit: time_limit.map(seconds).transpose()?,
+        search: search_of(search)?,
+        metric,
+        start: start.as_ref().map(|(v, core)| Start { v, core }),
+    };
+    let threads = Threads::new(n_threads).map_err(to_py)?;
+    match &M {
+        Matrix::F32(cost) => exact(py, Entries::new("M", cost)?, a, b, options, &threads),
+        Matrix::F64(cost) => exact(py, Entries::new("M", cost)?, a, b, options, &threads),
+    }
+}
+
+/// What is known from an earlier problem, as it comes from Python: potentials of the columns, rows
+/// and columns of a core.
+#[derive(FromPyObject)]
+pub struct StartArrays<'py>(
+    PyReadonlyArray1<'py, f64>,
+    PyReadonlyArray1<'py, u32>,
+    PyReadonlyArray1<'py, u32>,
+);
+
+type Known<'a> = (&'a [f64], Vec<(u32, u32)>);
+
+impl StartArrays<'_> {
+    fn known(&self) -> PyResult<Known<'_>> {
+        let (rows, cols) = (vector("warmstart", &self.1)?, vector("warmstart", &self.2)?);
+        Ok((vector("warmstart", &self.0)?, rows.iter().copied().zip(cols.iter().copied()).collect()))
+    }
+}
+
+fn seconds(time: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(time).map_err(|_| {
+        PyValueError::new_err(format!("time_limit is {time}; it must be a number of seconds, not negative"))
+    })
+}
+
+fn search_of(name: Option<&str>) -> PyResult<Search> {
+    match name {
+        None => Ok(Search::Auto),
+        Some("core") => Ok(Search::Core),
+        Some("whole") => Ok(Search::Whole),
+        Some(other) => {
+            Err(PyValueError::new_err(format!("search is {other:?}; choose \"core\" or \"whole\"")))
+        }
+    }
+}
+
+fn exact<T: Scalar>(
+    py: Python<'_>,
+    cost: Entries<'_, T>,
+    a: &[f64],
+    b: &[f64],
+    options: ExactOptions<'_>,
+    threads: &Threads,
+) -> PyResult<ExactSolution> {
+    let solution = run(py, |interrupt| {
+        let problem = Problem::new(cost.view("M", threads)?, a, b)?;
+        solve(&problem, options, threads, interrupt)
+    })?;
+    Ok(to_python(py, solution))
+}
+
+/// The solution as Python sees it.
+pub fn to_python(py: Python<'_>, solution: otbr_core::exact::ExactSolution) -> ExactSolution {
+    let (core_rows, core_cols) = solution.hint.core.into_iter().unzip();
+    ExactSolution {
+        rows: to_numpy(py, solution.plan.rows),
+        cols: to_numpy(py, solution.plan.cols),
+        masses: to_numpy(py, solution.plan.masses),
+        u: to_numpy(py, solution.u),
+        v: to_numpy(py, solution.v),
+        value: solution.certificate.value,
+        duality_gap: solution.certificate.duality_gap,
+        worst_reduced_cost: solution.certificate.worst_reduced_cost,
+        marginal_error: solution.certificate.marginal_error,
+        status: match solution.status {
+            Status::Optimal => "optimal",
+            Status::IterationLimit => "iteration_limit",
+            Status::TimeLimit => "time_limit",
+            Status::NotProven => "not_proven",
+        },
+        n_iter: solution.n_iter,
+        hint_v: to_numpy(py, solution.hint.v),
+        core_rows: to_numpy(py, core_rows),
+        core_cols: to_numpy(py, core_cols),
+    }
+}

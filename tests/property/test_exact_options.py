@@ -1,0 +1,118 @@
+"""Metric mode, warm starts and limits: hints and bounds that never cost the optimum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import ot as pot
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from otbr_fast import _core, ot
+from strategies import MASSES, Transport, make_masses, transports
+from test_exact_ot import check_proof
+
+
+def optimum(M: NDArray[Any], a: NDArray[Any], b: NDArray[Any]) -> float:
+    return float(pot.emd2(a, b, M.astype(np.float64), numItermax=10**9))
+
+
+@st.composite
+def metric_problems(draw: st.DrawFn) -> Transport:
+    """Points some of which are shared, between and within the two sides."""
+    n, m, points = draw(st.integers(1, 30)), draw(st.integers(1, 30)), draw(st.integers(1, 40))
+    dimension, seed = draw(st.integers(1, 4)), draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    grid = rng.integers(0, 4, (points, dimension)).astype(np.float64)
+    X, Y = grid[rng.integers(0, points, n)], grid[rng.integers(0, points, m)]
+    left, right = (draw(st.sampled_from(MASSES)) for _ in range(2))
+    a, b = make_masses(left, n, rng), make_masses(right, m, rng)
+    order = draw(st.sampled_from([1, 2]))
+    M = np.linalg.norm(X[:, None] - Y[None], ord=order, axis=2)
+    return Transport(M, a, b, f"{n}x{m}, {points} points, masses {left} and {right}, seed {seed}")
+
+
+@settings(max_examples=1000)
+@given(metric_problems())
+def test_metric_mode_finds_the_optimum(problem: Transport) -> None:
+    result = ot.solve(problem.M, problem.a, problem.b, metric=True)
+    check_proof(problem, result)
+    expected = optimum(problem.M, problem.a, problem.b)
+    assert result.value == pytest.approx(expected, rel=1e-9, abs=1e-13), problem.label
+
+
+@settings(max_examples=500)
+@given(transports())
+def test_a_promise_not_kept_costs_no_optimum(problem: Transport) -> None:
+    result = ot.solve(problem.M, problem.a, problem.b, metric=True)
+    check_proof(problem, result)
+    plain = ot.solve(problem.M, problem.a, problem.b)
+    scale = float(np.abs(problem.M).max())
+    assert result.value == pytest.approx(plain.value, rel=2e-9, abs=1e-13 * scale)
+
+
+@settings(max_examples=300)
+@given(transports(), st.sampled_from(["core", "whole"]), st.integers(0, 2**32 - 1))
+def test_any_start_leads_to_the_optimum(problem: Transport, search: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, m = problem.M.shape
+    scale = float(np.abs(problem.M).max())
+    v = np.asarray(rng.standard_normal(m) * scale * 10.0 ** rng.integers(-3, 4))
+    count = int(rng.integers(0, 4 * (n + m)))
+    rows, cols = (rng.integers(0, k, count).astype(np.uint32) for k in (n, m))
+    started = _core.solve_exact(
+        problem.M, problem.a, problem.b, 2**62, 1, start=(v, rows, cols), search=search
+    )
+    plain = ot.solve(problem.M, problem.a, problem.b)
+    assert started.status == "optimal"
+    assert started.value == pytest.approx(plain.value, rel=2e-9, abs=1e-13 * scale)
+
+
+def gaussian_problem(n: int, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    rng = np.random.default_rng(seed)
+    M = ot.cost_matrix(rng.standard_normal((n, 8)), rng.standard_normal((n, 8)))
+    return M, make_masses("lognormal", n, rng)
+
+
+@pytest.mark.parametrize("what", ["costs", "masses"])
+def test_a_result_starts_the_next_problem(what: str) -> None:
+    M, b = gaussian_problem(400, 1)
+    first = ot.solve(M, None, b)
+    if what == "costs":
+        M = M * (1 + 0.05 * np.random.default_rng(2).random(M.shape))
+    else:
+        b = b + b.mean() * (np.arange(len(b)) % 10 == 0)
+        b = b / b.sum()
+    cold = ot.solve(M, None, b)
+    for warmstart in (first, first.potentials):
+        warm = ot.solve(M, None, b, warmstart=warmstart)
+        assert warm.status == "optimal"
+        assert warm.value == pytest.approx(cold.value, rel=1e-9)
+
+
+@pytest.mark.parametrize("limit", [{"time_limit": 0.0}, {"numItermax": 5}])
+@pytest.mark.parametrize("n", [100, 400])
+def test_what_is_cut_short_tells_how_far_it_may_be_off(limit: dict[str, Any], n: int) -> None:
+    M, b = gaussian_problem(n, 3)
+    best = ot.solve(M, None, b)
+    cut = ot.solve(M, None, b, **limit)
+    assert cut.status == ("time_limit" if "time_limit" in limit else "iteration_limit")
+    assert cut.certificate.marginal_error <= 1e-12
+    assert 0 < cut.value - best.value <= cut.certificate.duality_gap
+    assert cut.n_iter <= 32
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_a_time_limit_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match=rf"time_limit is {seconds:g}".replace("nan", "NaN")):
+        ot.solve(np.ones((2, 2)), time_limit=seconds)
+
+
+def test_a_start_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"warmstart has 3 column potentials, expected 2"):
+        ot.solve(np.ones((3, 2)), warmstart=(np.zeros(3), np.zeros(3)))
+    with pytest.raises(ValueError, match=r"warmstart is NaN"):
+        ot.solve(np.ones((3, 2)), warmstart=(np.zeros(3), np.full(2, np.nan)))
