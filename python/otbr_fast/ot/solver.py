@@ -183,9 +183,7 @@ def _entropic(
     if start is not None:
         start = np.ascontiguousarray(start, dtype=np.float64)
     # The plan is made now, since the cost belongs to the caller, who may change it.
-    solution, plan = _core.solve_entropic_plan(
-        cost, a, b, reg, limit, threshold, start, n_threads
-    )
+    solution, plan = _core.solve_entropic_plan(cost, a, b, reg, limit, threshold, start, n_threads)
     dual = _mean(solution.f, a) + _mean(solution.g, b * (a.sum() / b.sum()))
     return OTResult(
         value=solution.value,

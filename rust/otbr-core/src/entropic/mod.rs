@@ -4,6 +4,7 @@ mod certify;
 mod exponential;
 mod kernel;
 mod newton;
+mod options;
 mod partial;
 mod pass;
 mod rounding;
@@ -12,7 +13,8 @@ mod sinkhorn;
 mod unbalanced;
 
 pub use certify::dense_plan;
+pub use options::{EntropicSolution, SinkhornOptions};
 pub use partial::sinkhorn_partial;
 pub use rounding::round_plan;
-pub use sinkhorn::{EntropicSolution, SinkhornOptions, sinkhorn, sinkhorn_with_plan};
+pub use sinkhorn::{sinkhorn, sinkhorn_with_plan};
 pub use unbalanced::{Reference, Relaxation, sinkhorn_unbalanced};

@@ -8,9 +8,9 @@
 use super::certify::measure;
 use super::kernel::{Format, Kernel};
 use super::newton::distance;
+use super::options::{EntropicSolution, SinkhornOptions, check};
 use super::pass::Pass;
 use super::side::Side;
-use super::sinkhorn::{EntropicSolution, SinkhornOptions, check};
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::problem::{MatrixView, Problem};

@@ -1,7 +1,8 @@
 //! Entropic transport whose marginals are paid for instead of met.
 
+use super::options::{EntropicSolution, SinkhornOptions};
 use super::side::Side;
-use super::sinkhorn::{EntropicSolution, SinkhornOptions, relaxed};
+use super::sinkhorn::relaxed;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::problem::{MatrixView, Problem};
