@@ -11,10 +11,14 @@ __all__ = [
     "cost_matrix",
     "default_threads",
     "entropic_plan",
+    "round_plan",
     "simd_path",
     "solve_entropic",
+    "solve_entropic_plan",
     "solve_exact",
+    "solve_partial",
     "solve_points",
+    "solve_unbalanced",
 ]
 
 __version__: str
@@ -110,6 +114,16 @@ def solve_entropic(
     start: NDArray[np.float64] | None,
     n_threads: int | None,
 ) -> EntropicSolution: ...
+def solve_entropic_plan(
+    M: NDArray[Any],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    reg: float,
+    max_iter: int,
+    stop_threshold: float,
+    start: NDArray[np.float64] | None,
+    n_threads: int | None,
+) -> tuple[EntropicSolution, NDArray[Any]]: ...
 def entropic_plan(
     M: NDArray[Any],
     f: NDArray[np.float64],
@@ -117,3 +131,30 @@ def entropic_plan(
     reg: float,
     n_threads: int | None,
 ) -> NDArray[Any]: ...
+def solve_unbalanced(
+    M: NDArray[Any],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    reg: float,
+    reg_m: tuple[float, float],
+    reg_type: str,
+    max_iter: int,
+    stop_threshold: float,
+    n_threads: int | None,
+) -> EntropicSolution: ...
+def solve_partial(
+    M: NDArray[Any],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    reg: float,
+    m: float,
+    max_iter: int,
+    stop_threshold: float,
+    n_threads: int | None,
+) -> EntropicSolution: ...
+def round_plan(
+    G: NDArray[Any],
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    n_threads: int | None,
+) -> NDArray[np.float64]: ...

@@ -83,7 +83,7 @@ def test_what_is_no_point_is_refused() -> None:
         ot.solve_sample(X * 1e150, -X * 1e160)
     with pytest.raises(ValueError, match=r"extent of X and Y"):
         ot.solve_sample(X * 1e-150, X * 0)
-    with pytest.raises(ValueError, match=r"metric is 'cityblock'"):
+    with pytest.raises(ValueError, match=r"metric is .cityblock."):
         ot.solve_sample(X, X, metric="cityblock")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"no gradients"):
         ot.solve_sample(torch.ones(3, 2, requires_grad=True), X)

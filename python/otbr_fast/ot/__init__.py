@@ -10,6 +10,12 @@ from otbr_fast.ot.pot import emd, emd2, sinkhorn, sinkhorn2
 from otbr_fast.ot.result import Certificate, OTResult
 from otbr_fast.ot.sample import solve_sample
 from otbr_fast.ot.solver import solve
+from otbr_fast.ot.unbalanced import (
+    entropic_partial_wasserstein,
+    partial_wasserstein,
+    round_plan,
+    sinkhorn_unbalanced,
+)
 
 __all__ = [
     "Certificate",
@@ -17,8 +23,12 @@ __all__ = [
     "cost_matrix",
     "emd",
     "emd2",
+    "entropic_partial_wasserstein",
+    "partial_wasserstein",
+    "round_plan",
     "sinkhorn",
     "sinkhorn2",
+    "sinkhorn_unbalanced",
     "solve",
     "solve_sample",
 ]

@@ -171,7 +171,8 @@ def sinkhorn(
 ) -> Any:
     """Entropic optimal transport plan, as POT's ``ot.sinkhorn``.
 
-    One stabilised log-domain algorithm serves every method name, so no `reg` underflows.
+    One stabilised algorithm, Sinkhorn's iteration with Newton steps on its dual, serves every
+    method name, so no `reg` underflows and small ones converge.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def sinkhorn(
         "sinkhorn", "sinkhorn_log", "greenkhorn", "sinkhorn_stabilized" or
         "sinkhorn_epsilon_scaling".
     numItermax : int
-        Most passes over M, those at larger `reg` on the way included.
+        Most passes over M, or over a plan of its size, those at larger `reg` on the way included.
     stopThr : float
         L2 error of the column marginals at which to stop.
     verbose : bool

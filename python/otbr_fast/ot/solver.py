@@ -42,7 +42,8 @@ def solve(
 
     Exact problems go to a network simplex on integer masses, on a sparse core where M is large;
     every result carries a proof.
-    Entropic ones go to a log-domain Sinkhorn iteration with epsilon-scaling.
+    Entropic ones go to Sinkhorn's iteration and Newton steps on its dual, along a path of
+    regularisations from a large one.
 
     Parameters
     ----------
@@ -54,7 +55,8 @@ def solve(
     reg : float, optional
         Entropic regularisation in units of the cost; None for an exact solution.
     numItermax : int, optional
-        Most pivots (exact, no limit by default) or passes over M (entropic, 10,000).
+        Most pivots (exact, no limit by default) or passes over M (entropic, 10,000). A pass over
+        a part of the plan counts as that part.
     stopThr : float
         Entropic: L2 error of the column marginals, relative to the mass, at which to stop.
     time_limit : float, optional
@@ -180,9 +182,8 @@ def _entropic(
     start = None if warmstart is None else to_numpy(warmstart[1], "warmstart")
     if start is not None:
         start = np.ascontiguousarray(start, dtype=np.float64)
-    solution = _core.solve_entropic(cost, a, b, reg, limit, threshold, start, n_threads)
-    # Made now, since the cost belongs to the caller, who may change it.
-    plan = _core.entropic_plan(cost, solution.f, solution.g, reg, n_threads)
+    # The plan is made now, since the cost belongs to the caller, who may change it.
+    solution, plan = _core.solve_entropic_plan(cost, a, b, reg, limit, threshold, start, n_threads)
     dual = _mean(solution.f, a) + _mean(solution.g, b * (a.sum() / b.sum()))
     return OTResult(
         value=solution.value,

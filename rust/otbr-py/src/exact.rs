@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use crate::arrays::{Entries, Matrix, to_numpy, vector};
 use crate::call::{run, to_py};
-use crate::solvers::metric_of;
+use crate::distances::metric_of;
 
 /// An exact plan with its proof. Arrays are numpy's.
 #[pyclass(frozen, get_all, module = "otbr_fast._core")]

@@ -2,8 +2,9 @@
 
 mod arrays;
 mod call;
+mod distances;
+mod entropic;
 mod exact;
-mod solvers;
 
 use pyo3::prelude::*;
 
@@ -25,13 +26,17 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     m.add_class::<exact::ExactSolution>()?;
-    m.add_class::<solvers::EntropicSolution>()?;
+    m.add_class::<entropic::EntropicSolution>()?;
     m.add_function(wrap_pyfunction!(simd_path, m)?)?;
     m.add_function(wrap_pyfunction!(default_threads, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::cost_matrix, m)?)?;
+    m.add_function(wrap_pyfunction!(distances::cost_matrix, m)?)?;
     m.add_function(wrap_pyfunction!(exact::solve_exact, m)?)?;
     m.add_function(wrap_pyfunction!(exact::solve_points, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::solve_entropic, m)?)?;
-    m.add_function(wrap_pyfunction!(solvers::entropic_plan, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::solve_entropic, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::solve_entropic_plan, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::solve_unbalanced, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::solve_partial, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::entropic_plan, m)?)?;
+    m.add_function(wrap_pyfunction!(entropic::round_plan, m)?)?;
     Ok(())
 }

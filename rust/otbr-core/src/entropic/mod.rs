@@ -1,6 +1,20 @@
 //! Entropic optimal transport.
 
+mod certify;
 mod exponential;
+mod kernel;
+mod newton;
+mod options;
+mod partial;
+mod pass;
+mod rounding;
+mod side;
 mod sinkhorn;
+mod unbalanced;
 
-pub use sinkhorn::{EntropicSolution, SinkhornOptions, dense_plan, sinkhorn};
+pub use certify::dense_plan;
+pub use options::{EntropicSolution, SinkhornOptions};
+pub use partial::sinkhorn_partial;
+pub use rounding::round_plan;
+pub use sinkhorn::{sinkhorn, sinkhorn_with_plan};
+pub use unbalanced::{Reference, Relaxation, sinkhorn_unbalanced};

@@ -1,64 +1,53 @@
-//! Sinkhorn's algorithm in the log domain.
+//! Entropic transport by a path of Newton steps on the dual.
 //!
 //! Minimises ⟨P, M⟩ + ε Σ P (log P − 1) over the couplings of (a, b) through its dual potentials:
-//! P = exp((f + g − M) / ε). One pass over the rows finds f from g by a stabilised log-sum-exp and,
-//! while a row is at hand, adds its part to the column sums, which give the marginal error and the
-//! next g. Potentials stay finite for any ε: where a column sum underflows, it is computed anew as
-//! a log-sum-exp of its own. A small ε is approached through larger ones (Schmitzer 2019, ε-scaling).
+//! P = exp((f + g − M) / ε). One pass over the costs finds f from g by a stabilised log-sum-exp,
+//! adds up the column sums, which tell the error, and records the plan; on that record the dual is
+//! maximised without looking at the costs ([`super::newton`]), and the next pass tells the truth.
+//! A small ε is approached through larger ones (Schmitzer 2019), g extrapolated from the last two:
+//! so Newton's steps start where they converge. Potentials stay finite for any ε: where a column
+//! sum underflows, it is computed anew as a log-sum-exp of its own.
 
-use super::exponential::exp;
-use crate::error::{Error, Result};
+use super::certify::measure;
+use super::kernel::{Format, Kernel};
+use super::newton::{Budget, Dual, distance};
+use super::options::{EntropicSolution, SinkhornOptions, check, check_start};
+use super::pass::{Pass, Sums};
+use super::side::Side;
+use crate::error::Result;
 use crate::interrupt::Interrupt;
-use crate::problem::{MatrixView, Problem};
+use crate::problem::Problem;
 use crate::scalar::Scalar;
-use crate::simd::dispatch;
 use crate::threads::Threads;
 
-/// From one ε to the next when approaching a small one.
-const EPSILON_STEP: f64 = 0.25;
+/// The path to a small ε starts at most here, as a part of the largest cost.
+const PATH_START: f64 = 0.06;
 
-/// Relative L1 error of the marginals that is good enough at an ε on the way.
-const STAGE_ERROR: f64 = 1e-2;
+/// From one ε to the next.
+const PATH_STEP: f64 = 0.5;
 
-/// Iterations at an ε on the way, at most.
-const STAGE_ITERATIONS: u64 = 50;
+/// Relative L2 error of the column sums that is good enough on the way.
+const PATH_ERROR: f64 = 1e-2;
+
+/// Passes over the costs at an ε on the way, at most.
+const PATH_PASSES: usize = 6;
+
+/// A start from outside that is this far off in L1, of a mass of 1, is worse than none.
+const BAD_START: f64 = 0.5;
+
+/// Sinkhorn's iteration goes on without Newton's steps while it leaves at most this part of the error.
+const GLIDE: f64 = 0.05;
+
+/// A column that gets less than this part of its mass is found by a sum of its own.
+const STARVED: f64 = 1e-8;
 
 /// A column sum below this has lost terms to underflow.
 const UNDERFLOW: f64 = 1e-200;
 
-/// When to stop.
-#[derive(Debug, Clone, Copy)]
-pub struct SinkhornOptions {
-    /// ε, in units of the cost.
-    pub reg: f64,
-    /// Passes over the matrix, at most; those on the way to a small ε count.
-    pub max_iter: u64,
-    /// L2 norm of the column marginals' error at which to stop.
-    pub stop_threshold: f64,
-}
+/// A step that makes things worse is shortened this often before Sinkhorn's is taken.
+const RETREATS: usize = 3;
 
-/// Potentials and what they give.
-#[derive(Debug, Clone)]
-pub struct EntropicSolution {
-    /// Potentials of the rows, length n; −∞ where a is 0.
-    pub f: Vec<f64>,
-    /// Potentials of the columns, length m; −∞ where b is 0.
-    pub g: Vec<f64>,
-    /// ⟨P, M⟩, without the entropy.
-    pub value: f64,
-    /// |⟨f, P1 − a⟩ + ⟨g, Pᵀ1 − b⟩|: primal minus dual of the entropic problem.
-    pub duality_gap: f64,
-    /// L1 distance of the plan's marginals from (a, b).
-    pub marginal_error: f64,
-    /// L2 error of the column marginals, iteration by iteration, at the final ε.
-    pub errors: Vec<f64>,
-    /// Whether the stopping threshold was reached.
-    pub converged: bool,
-    /// Passes made.
-    pub n_iter: u64,
-}
-
-/// Solve an entropic problem; `start` are potentials (f, g) from an earlier solution.
+/// Solve an entropic problem; `start` are column potentials of an earlier solution.
 ///
 /// # Errors
 /// A parameter out of range, potentials of the wrong length or not a number, an interrupt.
@@ -69,285 +58,327 @@ pub fn sinkhorn<T: Scalar>(
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<EntropicSolution> {
+    exact(problem, options, start, &mut [], threads, interrupt)
+}
+
+/// As [`sinkhorn`], with the plan, row by row: the pass that proves the solution makes it too.
+///
+/// # Errors
+/// As [`sinkhorn`].
+pub fn sinkhorn_with_plan<T: Scalar>(
+    problem: &Problem<'_, T>,
+    options: SinkhornOptions,
+    start: Option<&[f64]>,
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<(EntropicSolution, Vec<T>)> {
+    let mut plan = vec![T::ZERO; problem.cost.data().len()];
+    let solution = exact(problem, options, start, &mut plan, threads, interrupt)?;
+    Ok((solution, plan))
+}
+
+fn exact<T: Scalar>(
+    problem: &Problem<'_, T>,
+    options: SinkhornOptions,
+    start: Option<&[f64]>,
+    plan: &mut [T],
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<EntropicSolution> {
+    let per_mass = |x: &[f64]| x.iter().map(|x| x / problem.total).collect::<Vec<f64>>();
+    let sides = (Side::exact(per_mass(&problem.a)), Side::exact(per_mass(&problem.b)));
+    relaxed(problem, sides, options, start, plan, threads, interrupt)
+}
+
+/// Solve for exact or relaxed marginals, whose masses are relative to the problem's total; the plan is
+/// written to where there is room for it.
+pub(super) fn relaxed<T: Scalar>(
+    problem: &Problem<'_, T>,
+    (rows, columns): (Side, Side),
+    options: SinkhornOptions,
+    start: Option<&[f64]>,
+    plan: &mut [T],
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<EntropicSolution> {
     check(options, problem.cost.max_abs())?;
-    let m = problem.b.len();
-    let mut epsilon = options.reg;
-    let mut g = vec![0.0; m];
-    match start {
-        Some(given) => g.copy_from_slice(check_start(given, m)?),
-        None => {
-            while epsilon < problem.cost.max_abs() * EPSILON_STEP {
-                epsilon /= EPSILON_STEP;
-            }
-        }
+    let (n, m) = (problem.a.len(), problem.b.len());
+    let start = start.map(|g| check_start(g, m)).transpose()?;
+    let mut run = Run {
+        problem,
+        rows,
+        columns,
+        threads,
+        interrupt,
+        f: vec![f64::NAN; n],
+        g: vec![0.0; m],
+        kernel: Kernel::new((n, m)),
+        format: Format::Dense,
+        budget: Budget { spent: 0.0, limit: options.max_iter as f64 },
+        errors: Vec::new(),
+    };
+    let warm = match start {
+        Some(g) => run.is_good(g, options.reg),
+        None => false,
+    };
+    if !warm {
+        run.follow(options.reg)?;
     }
-    for (g, &b) in g.iter_mut().zip(&problem.b) {
-        if b == 0.0 {
-            *g = f64::NEG_INFINITY;
-        } else if *g == f64::NEG_INFINITY {
-            *g = 0.0;
-        }
-    }
-    let mut run = Run { problem, threads, interrupt, f: vec![0.0; problem.a.len()], g, n_iter: 0 };
-    while epsilon > options.reg {
-        // One pass is kept for the final ε: its f gives the plan exact row sums.
-        let stage_end = (options.max_iter - 1).min(run.n_iter + STAGE_ITERATIONS);
-        run.iterate(epsilon, stage_end, STAGE_ERROR * problem.total / (m as f64).sqrt())?;
-        epsilon = (epsilon * EPSILON_STEP).max(options.reg);
-    }
-    let (errors, converged) = run.iterate(options.reg, options.max_iter, options.stop_threshold)?;
-    Ok(run.finish(options.reg, errors, converged))
+    run.mask();
+    let converged = run.settle(options.reg, options.stop_threshold / problem.total)?;
+    Ok(run.finish(options.reg, converged, plan))
 }
 
-/// Below this part of the largest cost, rounding of the potentials would show in the plan.
-const LEAST_RELATIVE_REG: f64 = 1e-10;
-
-/// Above this, potentials overflow.
-const GREATEST_REG: f64 = 1e120;
-
-fn check(options: SinkhornOptions, largest_cost: f64) -> Result<()> {
-    let SinkhornOptions { reg, max_iter, stop_threshold } = options;
-    if !(reg.is_finite() && reg > 0.0) {
-        let expected = "a positive finite number, in units of the cost";
-        return Err(Error::Parameter { name: "reg", value: reg, expected });
-    }
-    if reg > GREATEST_REG {
-        let expected = "at most 1e120; at 1e10 of the largest cost the plan is that of no cost at all";
-        return Err(Error::Parameter { name: "reg", value: reg, expected });
-    }
-    if reg < LEAST_RELATIVE_REG * largest_cost {
-        let expected = "at least 1e-10 of the largest cost; below that use the exact solver";
-        return Err(Error::Parameter { name: "reg", value: reg, expected });
-    }
-    if max_iter == 0 {
-        return Err(Error::Parameter { name: "numItermax", value: 0.0, expected: "at least 1" });
-    }
-    if stop_threshold.is_nan() || stop_threshold < 0.0 {
-        let expected = "not negative";
-        return Err(Error::Parameter { name: "stopThr", value: stop_threshold, expected });
-    }
-    Ok(())
-}
-
-fn check_start(g: &[f64], m: usize) -> Result<&[f64]> {
-    if g.len() != m {
-        let (found, expected) = (g.len(), m);
-        return Err(Error::Shape { name: "warmstart", unit: "column potentials", found, expected });
-    }
-    if let Some(&value) = g.iter().find(|x| x.is_nan() || **x == f64::INFINITY) {
-        let expected = "finite, or -inf where b is 0";
-        return Err(Error::Parameter { name: "warmstart", value, expected });
-    }
-    Ok(g)
-}
-
-/// The state of an iteration.
+/// The state of a solution. Masses are relative to the total.
 struct Run<'p, 'a, T> {
     problem: &'p Problem<'a, T>,
+    rows: Side,
+    columns: Side,
     threads: &'p Threads,
     interrupt: Interrupt<'p>,
     f: Vec<f64>,
     g: Vec<f64>,
-    n_iter: u64,
+    kernel: Kernel,
+    format: Format,
+    budget: Budget,
+    errors: Vec<f64>,
+}
+
+/// A point to go back to.
+struct Mark {
+    g: Vec<f64>,
+    sums: Vec<f64>,
+    value: f64,
+    error: f64,
+    retreats: usize,
 }
 
 impl<T: Scalar> Run<'_, '_, T> {
-    /// Iterate at one ε. The plan of the last f and g has exact row sums.
-    fn iterate(&mut self, epsilon: f64, max_iter: u64, threshold: f64) -> Result<(Vec<f64>, bool)> {
-        let mut errors = Vec::new();
-        while self.n_iter < max_iter {
-            self.interrupt.check()?;
-            let sums = self.row_pass(epsilon);
-            self.n_iter += 1;
-            let squares = sums.iter().zip(&self.problem.b).map(|(s, b)| (s - b) * (s - b));
-            let error = squares.sum::<f64>().sqrt();
-            errors.push(error);
-            if error <= threshold {
-                return Ok((errors, true));
+    /// −∞ where there is no mass.
+    fn mask(&mut self) {
+        for (g, &b) in self.g.iter_mut().zip(&self.columns.masses) {
+            if b == 0.0 {
+                *g = f64::NEG_INFINITY;
+            } else if !g.is_finite() {
+                *g = 0.0;
             }
-            if self.n_iter < max_iter {
+        }
+    }
+
+    /// A pass that finds f and records the plan; returns its sums.
+    fn sweep(&mut self, epsilon: f64) -> Sums {
+        let sums = self.look(epsilon, self.format);
+        self.format = self.kernel.next_format();
+        sums
+    }
+
+    fn look(&mut self, epsilon: f64, format: Format) -> Sums {
+        self.budget.spent += 1.0;
+        let pass = Pass { problem: self.problem, rows: &self.rows, threads: self.threads, epsilon };
+        pass.sweep(&mut self.f, &self.g, &mut self.kernel, format)
+    }
+
+    /// Whether a start is worth having; it becomes g if so.
+    fn is_good(&mut self, start: &[f64], epsilon: f64) -> bool {
+        self.g.copy_from_slice(start);
+        self.mask();
+        if self.budget.limit < 2.0 {
+            return true;
+        }
+        let sums = self.sweep(epsilon);
+        let targets = self.columns.targets(&self.g, epsilon);
+        if distance(&sums.columns, &targets).1 <= BAD_START * targets.iter().sum::<f64>() {
+            self.budget.spent -= 1.0; // The same pass is made again, to iterate from.
+            return true;
+        }
+        self.g.fill(0.0);
+        false
+    }
+
+    /// From a large ε to `reg`, leaving a good g for it.
+    fn follow(&mut self, reg: f64) -> Result<()> {
+        let mut epsilon = reg;
+        while epsilon < PATH_START * PATH_STEP * self.problem.cost.max_abs() {
+            epsilon /= PATH_STEP;
+        }
+        // For ε → ∞ the plan is a bᵀ and g = ε log b; for ε → 0 g is linear in ε.
+        let mut slope: Vec<f64> = self.columns.masses.iter().map(|b| b.ln()).collect();
+        self.g = slope.iter().map(|s| epsilon * s).collect();
+        let mut before: Option<Vec<f64>> = None;
+        while epsilon > reg * (1.0 + f64::EPSILON) {
+            self.mask();
+            self.approach(epsilon)?;
+            let next = (epsilon * PATH_STEP).max(reg);
+            if let Some(before) = before {
+                let rise = self.g.iter().zip(&before).map(|(g, b)| b - g);
+                slope = rise.map(|r| r * PATH_STEP / (epsilon - next)).collect();
+            }
+            before = Some(self.g.clone());
+            for (g, s) in self.g.iter_mut().zip(&slope) {
+                *g -= (epsilon - next) * s;
+            }
+            epsilon = next;
+        }
+        Ok(())
+    }
+
+    /// Sinkhorn's iteration for as long as it converges fast, without a record: where ε is large it is
+    /// all it takes. Returns whether the goal was reached, with the errors on the way.
+    fn glide(&mut self, epsilon: f64, goal: impl Fn(&[f64]) -> f64) -> Result<(bool, Vec<f64>)> {
+        let mut errors = Vec::new();
+        let mut last = f64::INFINITY;
+        while self.budget.spent + 2.0 <= self.budget.limit {
+            self.interrupt.check()?;
+            let sums = self.look(epsilon, Format::None);
+            let targets = self.columns.targets(&self.g, epsilon);
+            let error = distance(&sums.columns, &targets).0;
+            errors.push(error);
+            if error <= goal(&targets) {
+                return Ok((true, errors));
+            }
+            self.column_update(epsilon, &sums.columns);
+            if error > GLIDE * last {
+                break;
+            }
+            last = error;
+        }
+        Ok((false, errors))
+    }
+
+    /// Get to a modest error at an ε on the way.
+    fn approach(&mut self, epsilon: f64) -> Result<()> {
+        let mut mark = None;
+        let modest = |targets: &[f64]| PATH_ERROR * distance(&vec![0.0; targets.len()], targets).0;
+        if self.kernel.is_empty() && self.glide(epsilon, modest)?.0 {
+            return Ok(());
+        }
+        for _ in 0..PATH_PASSES {
+            if self.budget.spent + 2.0 > self.budget.limit {
+                return Ok(());
+            }
+            let sums = self.sweep(epsilon);
+            let targets = self.columns.targets(&self.g, epsilon);
+            let goal = modest(&targets);
+            let error = distance(&sums.columns, &targets).0;
+            if error <= goal || self.advance(epsilon, sums, goal, &mut mark)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Iterate at the final ε; whether the goal was reached. The plan of the last f and g has exact
+    /// row sums.
+    fn settle(&mut self, epsilon: f64, goal: f64) -> Result<bool> {
+        let (mut mark, mut reached) = (None, false);
+        if self.kernel.is_empty() {
+            let (done, errors) = self.glide(epsilon, |_| goal)?;
+            self.errors = errors;
+            if done {
+                return Ok(true);
+            }
+        }
+        loop {
+            self.interrupt.check()?;
+            // What seems to be the solution need not be recorded to iterate on.
+            let sums = self.look(epsilon, if reached { Format::None } else { self.format });
+            let error = distance(&sums.columns, &self.columns.targets(&self.g, epsilon)).0;
+            self.errors.push(error);
+            if error <= goal {
+                return Ok(true);
+            }
+            if self.budget.spent + 1.0 > self.budget.limit {
+                return Ok(false);
+            }
+            if std::mem::take(&mut reached) {
+                self.errors.pop(); // The same pass is made again, recorded.
+                continue;
+            }
+            self.format = self.kernel.next_format();
+            reached = self.advance(epsilon, sums, 0.5 * goal, &mut mark)?;
+        }
+    }
+
+    /// A better g after a sweep; whether the record says that the goal is reached.
+    fn advance(&mut self, epsilon: f64, sums: Sums, goal: f64, mark: &mut Option<Mark>) -> Result<bool> {
+        let targets = self.columns.targets(&self.g, epsilon);
+        let mass = if self.rows.is_exact() { 0.0 } else { sums.rows.iter().sum() };
+        let value = self.rows.dual(&self.f, &sums.rows, epsilon) - mass
+            + self.columns.dual(&self.g, &targets, epsilon);
+        let error = distance(&sums.columns, &targets).0;
+        if let Some(last) = mark.as_mut().filter(|last| value < last.value && error > last.error) {
+            last.retreats += 1;
+            if last.retreats <= RETREATS {
+                for (g, old) in self.g.iter_mut().zip(&last.g) {
+                    *g = if old.is_finite() { old + 0.25 * (*g - old) } else { *old };
+                }
+            } else {
+                self.g.clone_from(&last.g);
+                let sums = std::mem::take(&mut last.sums);
+                *mark = None;
                 self.column_update(epsilon, &sums);
             }
+            return Ok(false);
         }
-        Ok((errors, false))
+        *mark = Some(Mark { g: self.g.clone(), sums: sums.columns.clone(), value, error, retreats: 0 });
+        let starved = |(c, b): (&f64, &f64)| *c < STARVED * *b;
+        if sums.columns.iter().zip(&targets).any(starved) {
+            self.column_update(epsilon, &sums.columns);
+            return Ok(false);
+        }
+
+        let dual = Dual {
+            kernel: &self.kernel,
+            rows: &sums.rows,
+            targets: &targets,
+            slack: (self.rows.slack(epsilon), self.columns.slack(epsilon)),
+            threads: self.threads,
+            interrupt: self.interrupt,
+        };
+        let ascent = dual.ascend(sums.columns.clone(), goal, &mut self.budget)?;
+        if ascent.moved {
+            self.g.iter_mut().zip(ascent.gamma).for_each(|(g, x)| *g += epsilon * x);
+        } else {
+            self.column_update(epsilon, &sums.columns);
+        }
+        Ok(ascent.reached)
     }
 
-    /// New f from g; returns the column sums of the plan they give.
-    fn row_pass(&mut self, epsilon: f64) -> Vec<f64> {
-        let (n, m) = (self.problem.a.len(), self.problem.b.len());
-        // As many chunks as leave the partial sums small beside the matrix, whatever the threads.
-        let chunk = n.div_ceil(32).max(16);
-        let g = &self.g;
-        let parts = self.threads.map_rows(n, m, chunk, |range| {
-            let mut sums = vec![0.0; m];
-            let mut weights = vec![0.0; m];
-            let rows = range.map(|i| {
-                let (costs, mass) = (self.problem.cost.row(i), self.problem.a[i]);
-                dispatch(
-                    #[inline(always)]
-                    || one_row(costs, mass, g, epsilon, &mut weights, &mut sums),
-                )
-            });
-            (rows.collect::<Vec<f64>>(), sums)
-        });
-        let mut total = vec![0.0; m];
-        self.f.clear();
-        for (f, sums) in parts {
-            self.f.extend(f);
-            for (t, s) in total.iter_mut().zip(sums) {
-                *t += s;
-            }
-        }
-        total
-    }
-
-    /// New g, such that the column sums come out as b.
+    /// Sinkhorn's step: a g with which the column sums come out as they should.
     fn column_update(&mut self, epsilon: f64, sums: &[f64]) {
-        for (j, (&sum, &b)) in sums.iter().zip(&self.problem.b).enumerate() {
-            if b > 0.0 {
-                let log_sum = if sum < UNDERFLOW { self.log_column_sum(j, epsilon) } else { sum.ln() };
-                self.g[j] += epsilon * (b.ln() - log_sum);
+        let pass = Pass { problem: self.problem, rows: &self.rows, threads: self.threads, epsilon };
+        for (j, &sum) in sums.iter().enumerate() {
+            if self.columns.masses[j] > 0.0 {
+                let log_sum =
+                    if sum < UNDERFLOW { pass.log_column_sum(&self.f, &self.g, j) } else { sum.ln() };
+                self.g[j] = epsilon * self.columns.solve(j, log_sum - self.g[j] / epsilon, epsilon).0;
             }
         }
     }
 
-    /// log Σᵢ exp((fᵢ + gⱼ − Mᵢⱼ) / ε), without underflow.
-    fn log_column_sum(&self, j: usize, epsilon: f64) -> f64 {
-        let exponent = |i: usize| (self.f[i] + self.g[j] - self.problem.cost.at(i, j)) / epsilon;
-        let rows = 0..self.f.len();
-        let largest = rows.clone().map(exponent).fold(f64::NEG_INFINITY, f64::max);
-        largest + rows.map(|i| (exponent(i) - largest).exp()).sum::<f64>().ln()
-    }
-
-    fn finish(self, epsilon: f64, errors: Vec<f64>, converged: bool) -> EntropicSolution {
-        let Self { problem, threads, f, g, n_iter, .. } = self;
-        let (n, m) = (problem.a.len(), problem.b.len());
-        let parts = threads.map_rows(n, m, n.div_ceil(32).max(16), |range| {
-            let (mut row, mut columns, mut value) = (vec![0.0_f64; m], vec![0.0; m], 0.0);
-            let rows: Vec<f64> = range
-                .map(|i| {
-                    let costs = problem.cost.row(i);
-                    dispatch(
-                        #[inline(always)]
-                        || plan_row(costs, f[i], &g, epsilon, &mut row),
-                    );
-                    value += row.iter().zip(costs).map(|(p, c)| p * c.to_f64()).sum::<f64>();
-                    columns.iter_mut().zip(&row).for_each(|(c, p)| *c += p);
-                    row.iter().sum()
-                })
-                .collect();
-            (rows, columns, value)
-        });
-        let (mut row_sums, mut column_sums, mut value) = (Vec::new(), vec![0.0; m], 0.0);
-        for (rows, columns, part) in parts {
-            row_sums.extend(rows);
-            column_sums.iter_mut().zip(columns).for_each(|(c, p)| *c += p);
-            value += part;
-        }
-        let (gap_rows, error_rows) = residual(&f, &row_sums, &problem.a);
-        let (gap_columns, error_columns) = residual(&g, &column_sums, &problem.b);
+    fn finish(self, epsilon: f64, converged: bool, out: &mut [T]) -> EntropicSolution {
+        let Self { problem, rows, columns, mut f, g, .. } = self;
+        let total = problem.total;
+        let targets = |side: &Side, potentials: &[f64], given: &[f64]| {
+            let relative = side.targets(potentials, epsilon);
+            if side.is_exact() { given.to_vec() } else { relative.iter().map(|t| t * total).collect() }
+        };
+        let row_targets = targets(&rows, &f, &problem.a);
+        let column_targets = targets(&columns, &g, &problem.b);
+        let shift = epsilon * total.ln();
+        f.iter_mut().for_each(|f| *f += shift);
+        let plan = measure(&problem.cost, &f, &g, epsilon, self.threads, out);
+        let (gap_rows, error_rows) = rows.residual(&f, &plan.rows, &row_targets);
+        let (gap_columns, error_columns) = columns.residual(&g, &plan.columns, &column_targets);
         EntropicSolution {
-            value,
+            value: plan.value,
             duality_gap: (gap_rows + gap_columns).abs(),
             marginal_error: error_rows + error_columns,
             f,
             g,
-            errors,
+            errors: self.errors.into_iter().map(|e| e * total).collect(),
             converged,
-            n_iter,
+            n_iter: self.budget.spent.ceil() as u64,
         }
     }
-}
-
-/// ⟨potential, sums − masses⟩ and |sums − masses|₁; a potential of −∞ belongs to mass 0.
-fn residual(potential: &[f64], sums: &[f64], masses: &[f64]) -> (f64, f64) {
-    let terms = potential.iter().zip(sums.iter().zip(masses));
-    terms.fold((0.0, 0.0), |(gap, error), (p, (s, mass))| {
-        let term = if p.is_finite() { p * (s - mass) } else { 0.0 };
-        (gap + term, error + (s - mass).abs())
-    })
-}
-
-/// f of one row: ε (log a − log Σⱼ exp((gⱼ − Mⱼ) / ε)); adds the row's plan to the column sums.
-#[inline(always)]
-fn one_row<T: Scalar>(
-    costs: &[T],
-    mass: f64,
-    g: &[f64],
-    epsilon: f64,
-    weights: &mut [f64],
-    sums: &mut [f64],
-) -> f64 {
-    if mass == 0.0 {
-        return f64::NEG_INFINITY;
-    }
-    let inverse = 1.0 / epsilon;
-    for ((w, c), g) in weights.iter_mut().zip(costs).zip(g) {
-        *w = (g - c.to_f64()) * inverse;
-    }
-    let largest = reduce(weights, f64::NEG_INFINITY, |a, b| if b > a { b } else { a });
-    for w in weights.iter_mut() {
-        *w = exp(*w - largest);
-    }
-    let sum = reduce(weights, 0.0, |a, b| a + b);
-    let scale = mass / sum;
-    for (s, w) in sums.iter_mut().zip(weights) {
-        *s += *w * scale;
-    }
-    epsilon * (mass.ln() - largest - sum.ln())
-}
-
-/// Reduction in a fixed order that vectorises.
-#[inline(always)]
-fn reduce(values: &[f64], start: f64, f: impl Fn(f64, f64) -> f64) -> f64 {
-    const LANES: usize = 16;
-    let mut lanes = [start; LANES];
-    let (head, tail) = values.as_chunks::<LANES>();
-    for chunk in head {
-        for k in 0..LANES {
-            lanes[k] = f(lanes[k], chunk[k]);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(tail) {
-        *lane = f(*lane, x);
-    }
-    lanes.into_iter().fold(start, f)
-}
-
-/// exp((f + g − M) / ε) of one row.
-#[inline(always)]
-fn plan_row<T: Scalar, P: Scalar>(costs: &[T], f: f64, g: &[f64], epsilon: f64, out: &mut [P]) {
-    for ((p, c), g) in out.iter_mut().zip(costs).zip(g) {
-        *p = P::from_f64(exp((f + g - c.to_f64()) / epsilon));
-    }
-}
-
-/// exp((f + g − M) / reg), the plan of potentials (f, g), row-major.
-///
-/// # Errors
-/// Potentials whose lengths do not fit the cost.
-pub fn dense_plan<T: Scalar>(
-    cost: &MatrixView<'_, T>,
-    f: &[f64],
-    g: &[f64],
-    reg: f64,
-    threads: &Threads,
-) -> Result<Vec<T>> {
-    for (name, found, expected) in [("f", f.len(), cost.rows()), ("g", g.len(), cost.cols())] {
-        if found != expected {
-            return Err(Error::Shape { name, unit: "potentials", found, expected });
-        }
-    }
-    let m = cost.cols();
-    let mut out = vec![T::ZERO; cost.rows() * m];
-    threads.fill_rows(&mut out, m, 64, |first, rows| {
-        for (offset, row) in rows.chunks_exact_mut(m).enumerate() {
-            let i = first + offset;
-            dispatch(
-                #[inline(always)]
-                || plan_row(cost.row(i), f[i], g, reg, row),
-            );
-        }
-    });
-    Ok(out)
 }
