@@ -116,3 +116,29 @@ def test_a_start_of_another_shape_is_refused() -> None:
         ot.solve(np.ones((3, 2)), warmstart=(np.zeros(3), np.zeros(3)))
     with pytest.raises(ValueError, match=r"warmstart is NaN"):
         ot.solve(np.ones((3, 2)), warmstart=(np.zeros(3), np.full(2, np.nan)))
+
+
+@settings(max_examples=500)
+@given(transports(costs=("uniform", "integer ties", "negative", "float32")), st.data())
+def test_infinite_costs_forbid(problem: Transport, data: st.DataObject) -> None:
+    """Costs are those of the problem in which a way around is bought at a high price."""
+    M = problem.M.copy()
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    forbidden = rng.random(M.shape) < data.draw(st.sampled_from([0.1, 0.5, 0.9]))
+    M[forbidden] = np.inf
+    price = 1e6 * (1 + np.abs(problem.M).max())
+    bought = ot.solve(
+        np.where(forbidden, price, problem.M.astype(np.float64)), problem.a, problem.b
+    )
+    left = bought.plan.toarray()[forbidden].sum()
+    if left > 1e-12:
+        with pytest.raises(ValueError, match=r"of the mass has no way .* make more of M finite"):
+            ot.solve(M, problem.a, problem.b)
+        return
+    result = ot.solve(M, problem.a, problem.b)
+    assert result.status == "optimal"
+    assert not result.plan.toarray()[forbidden].any()
+    assert result.certificate.marginal_error <= 1e-11
+    assert result.value == pytest.approx(bought.value, rel=1e-9, abs=1e-5)
+    allowed = np.where(forbidden, 0, M).astype(np.float64)
+    assert (result.plan.toarray() * allowed).sum() == pytest.approx(result.value, abs=1e-9)

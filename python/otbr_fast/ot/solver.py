@@ -48,7 +48,8 @@ def solve(
     Parameters
     ----------
     M : array-like or torch.Tensor, shape (n, m)
-        Cost, finite. float32 is used as it is, without a float64 copy.
+        Cost, finite; in exact problems +inf forbids a cell (and M is copied then). float32 is used
+        as it is, without a float64 copy.
     a, b : array-like, shapes (n,) and (m,), optional
         Masses, not negative, with equal sums to a relative 1e-6 (b is scaled to the sum of a).
         Uniform by default.
@@ -75,7 +76,8 @@ def solve(
     Raises
     ------
     ValueError
-        NaN, infinite or out-of-range costs or masses, shapes or sums that do not fit.
+        NaN, infinite or out-of-range costs or masses, shapes or sums that do not fit, masses that
+        have no way around forbidden cells.
     KeyboardInterrupt
         Ctrl-C stops the solver.
 

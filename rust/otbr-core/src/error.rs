@@ -122,6 +122,14 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// Mass that cannot keep away from cells of infinite cost.
+    #[error("{mass} of the mass has no way around the cells where M is inf; {remedy}")]
+    Forbidden {
+        /// How much.
+        mass: f64,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// The caller asked to stop.
     #[error("interrupted")]
     Interrupted,

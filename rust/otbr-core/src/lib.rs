@@ -9,6 +9,7 @@ mod double_double;
 pub mod entropic;
 pub mod error;
 pub mod exact;
+pub mod forbidden;
 mod gemm;
 pub mod geometry;
 pub mod interrupt;

@@ -30,6 +30,13 @@ impl SparsePlan {
         }
     }
 
+    /// Keep only the entries whose (row, column) `keep` wants.
+    pub(crate) fn retain(&mut self, keep: impl Fn(u32, u32) -> bool) {
+        let cells = self.rows.iter().zip(&self.cols).zip(&self.masses);
+        let kept = cells.filter(|((i, j), _)| keep(**i, **j)).map(|((i, j), mass)| (*i, *j, *mass));
+        *self = Self::from_entries(self.shape, kept.collect());
+    }
+
     /// Entries as (row, column, mass).
     pub fn entries(&self) -> impl Iterator<Item = (usize, usize, f64)> + '_ {
         let cells = self.rows.iter().zip(&self.cols);

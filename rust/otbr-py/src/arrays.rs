@@ -52,6 +52,11 @@ impl<'a, T: Scalar> Entries<'a, T> {
         MatrixView::new(name, self.data, self.shape[0], self.shape[1], threads)
     }
 
+    /// The entries, row by row.
+    pub fn data(&self) -> &'a [T] {
+        self.data
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.shape[0]

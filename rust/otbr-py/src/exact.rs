@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use otbr_core::exact::{ExactOptions, Search, Start, Status, solve};
+use otbr_core::forbidden::Allowed;
 use otbr_core::points::PointCloud;
 use otbr_core::problem::Transport;
-use otbr_core::{Problem, Scalar, Threads};
+use otbr_core::{Error, MatrixView, Problem, Scalar, Threads};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -141,9 +142,14 @@ fn exact<T: Scalar>(
     options: ExactOptions<'_>,
     threads: &Threads,
 ) -> PyResult<ExactSolution> {
-    let solution = run(py, |interrupt| {
-        let problem = Problem::new(cost.view("M", threads)?, a, b)?;
-        solve(&problem, options, threads, interrupt)
+    let solution = run(py, |interrupt| match cost.view("M", threads) {
+        Err(Error::NonFinite { value: f64::INFINITY, .. }) => {
+            let allowed = Allowed::new(cost.data(), cost.cols())?;
+            let view = MatrixView::new("M", &allowed.data, cost.rows(), cost.cols(), threads)?;
+            let solution = solve(&Problem::new(view, a, b)?, options, threads, interrupt)?;
+            allowed.without_forbidden(cost.data(), solution)
+        }
+        view => solve(&Problem::new(view?, a, b)?, options, threads, interrupt),
     })?;
     Ok(to_python(py, solution))
 }
