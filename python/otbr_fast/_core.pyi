@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, Literal, final
 
 import numpy as np
@@ -90,6 +91,7 @@ def solve_exact(
     time_limit: float | None = None,
     metric: bool = False,
     start: tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32]] | None = None,
+    callback: Callable[[int], object] | None = None,
     search: Literal["core", "whole"] | None = None,
 ) -> ExactSolution: ...
 def solve_points(
@@ -103,6 +105,7 @@ def solve_points(
     *,
     time_limit: float | None = None,
     start: tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32]] | None = None,
+    callback: Callable[[int], object] | None = None,
 ) -> ExactSolution: ...
 def solve_entropic(
     M: NDArray[Any],

@@ -142,3 +142,53 @@ def test_infinite_costs_forbid(problem: Transport, data: st.DataObject) -> None:
     assert result.value == pytest.approx(bought.value, rel=1e-9, abs=1e-5)
     allowed = np.where(forbidden, 0, M).astype(np.float64)
     assert (result.plan.toarray() * allowed).sum() == pytest.approx(result.value, abs=1e-9)
+
+
+def test_a_callback_sees_the_pivots_and_may_end_the_call() -> None:
+    X = np.random.default_rng(0).random((3000, 2))
+    seen: list[int] = []
+    result = ot.solve_sample(X[:1500], X[1500:], callback=seen.append, n_threads=1)
+    assert seen == sorted(seen)
+    assert all(0 <= k <= result.n_iter for k in seen)
+
+    def stop(_: int) -> None:
+        raise RuntimeError("enough")
+
+    M = ot.cost_matrix(X, X[::-1] + 0.01)
+    with pytest.raises(RuntimeError, match="enough"):
+        ot.solve(M, n_threads=1, callback=stop)
+    with pytest.raises(ValueError, match="callback are for exact problems"):
+        ot.solve(M[:3, :3], reg=1.0, callback=stop)
+
+
+@pytest.mark.parametrize("shared", ["M", "a", "b", ""])
+def test_a_batch_is_its_problems(shared: str) -> None:
+    rng = np.random.default_rng(0)
+    k, n, m = 5, 12, 17
+    given: dict[str, Any] = {
+        "M": rng.random((k, n, m)),
+        "a": rng.random((k, n)),
+        "b": rng.random((k, m)),
+    }
+    given["a"] /= given["a"].sum(1, keepdims=True)
+    given["b"] /= given["b"].sum(1, keepdims=True)
+    if shared:
+        given[shared] = given[shared][0]
+    results = ot.solve_batch(**given, n_threads=2)
+    assert len(results) == k
+    for i, result in enumerate(results):
+        one = {name: x if name == shared else x[i] for name, x in given.items()}
+        assert result.value == ot.solve(**one).value
+    from_lists = ot.solve_batch(
+        **{name: x if name == shared else list(x) for name, x in given.items()}
+    )
+    assert [r.value for r in from_lists] == [r.value for r in results]
+
+
+def test_batches_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 of M, 2 of a"):
+        ot.solve_batch(np.ones((3, 2, 2)), np.ones((2, 2)))
+    with pytest.raises(ValueError, match="found one of each"):
+        ot.solve_batch(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"M\[1, 0\] is NaN"):
+        ot.solve_batch([np.ones((2, 2)), np.array([[1, 1], [np.nan, 1]])])

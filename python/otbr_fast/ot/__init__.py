@@ -5,6 +5,7 @@ Two faces: `solve` gives an `OTResult` (sparse plan, potentials, certificate); `
 torch tensors go in, the same kind comes out; torch is imported only when a tensor wants a gradient.
 """
 
+from otbr_fast.ot.batch import solve_batch
 from otbr_fast.ot.distances import cost_matrix
 from otbr_fast.ot.pot import emd, emd2, sinkhorn, sinkhorn2
 from otbr_fast.ot.result import Certificate, OTResult
@@ -30,5 +31,6 @@ __all__ = [
     "sinkhorn2",
     "sinkhorn_unbalanced",
     "solve",
+    "solve_batch",
     "solve_sample",
 ]

@@ -23,7 +23,7 @@ from otbr_fast.ot.arrays import (
     requires_grad,
 )
 from otbr_fast.ot.result import dense_matrix
-from otbr_fast.ot.solver import NO_LIMIT
+from otbr_fast.ot.solver import NO_LIMIT, start_from
 from otbr_fast.ot.sparse import Edges
 
 
@@ -42,12 +42,18 @@ def other_masses(b: Any, cost: Matrix, a: Vector, check_marginals: bool) -> Vect
 
 
 def solve_exact(
-    cost: Matrix, a: Vector, b: Vector, numItermax: int | None, numThreads: int | Literal["max"]
+    cost: Matrix,
+    a: Vector,
+    b: Vector,
+    numItermax: int | None,
+    numThreads: int | Literal["max"],
+    potentials_init: tuple[Any, Any] | None = None,
 ) -> _core.ExactSolution:
     """Solve, and warn the caller of the caller where the plan is not proven optimal."""
     limit = count(numItermax, "numItermax", NO_LIMIT)
     n_threads = None if numThreads == "max" else count(numThreads, "numThreads", None)
-    solution = _core.solve_exact(cost, a, b, limit, n_threads)
+    start = start_from(potentials_init)
+    solution = _core.solve_exact(cost, a, b, limit, n_threads, start=start)
     if solution.status != "optimal":
         warnings.warn(_not_optimal(solution), stacklevel=3)
     return solution

@@ -79,8 +79,7 @@ def emd(
     check_marginals : bool
         Refuse sums of a and b that differ by more than a relative 1e-6; otherwise b is scaled.
     potentials_init : (array-like, array-like), optional
-        Taken for POT's sake: a start changes the time, not the result, and this solver does not
-        use one yet.
+        Potentials (u, v) to start from, of a similar problem; they change the time, not the result.
 
     Returns
     -------
@@ -96,7 +95,7 @@ def emd(
     edges = sparse_edges(M)
     cost, a_masses = cost_and_masses(M, edges, a)
     b_masses = other_masses(b, cost, a_masses, check_marginals)
-    solution = solve_exact(cost, a_masses, b_masses, numItermax, numThreads)
+    solution = solve_exact(cost, a_masses, b_masses, numItermax, numThreads, potentials_init)
     plan = plan_as_given(solution, edges, a, b, M)
     if not log:
         return plan
@@ -143,7 +142,7 @@ def emd2(
     answers: list[Any] = []
     for column in [b] if columns is None else columns:
         b_masses = other_masses(column, cost, a_masses, check_marginals)
-        solution = solve_exact(cost, a_masses, b_masses, numItermax, numThreads)
+        solution = solve_exact(cost, a_masses, b_masses, numItermax, numThreads, potentials_init)
         value = value_as_given(solution, edges, a, column, M)
         if not (log or return_matrix):
             answers.append(value)

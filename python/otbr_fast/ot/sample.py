@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def solve_sample(
     numItermax: int | None = None,
     time_limit: float | None = None,
     warmstart: OTResult | tuple[Any, Any] | None = None,
+    callback: Callable[[int], object] | None = None,
     n_threads: int | None = None,
 ) -> OTResult:
     """Solve the exact transport problem between the rows of X and the rows of Y.
@@ -41,7 +43,7 @@ def solve_sample(
         Masses, not negative, with equal sums to a relative 1e-6. Uniform by default.
     metric : {"euclidean", "sqeuclidean", "cosine"}
         As in `cost_matrix`.
-    numItermax, time_limit, warmstart, n_threads
+    numItermax, time_limit, warmstart, callback, n_threads
         As in `solve`.
 
     Returns
@@ -68,6 +70,7 @@ def solve_sample(
             time_limit=time_limit,
             metric=metric == "euclidean",
             warmstart=warmstart,
+            callback=callback,
             n_threads=n_threads,
         )
     solution = _core.solve_points(
@@ -80,5 +83,6 @@ def solve_sample(
         count(n_threads, "n_threads", None),
         time_limit=time_limit,
         start=start_from(warmstart),
+        callback=callback,
     )
     return exact_result(solution, (x.shape[0], y.shape[0]), sources)

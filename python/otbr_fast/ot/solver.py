@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ def solve(
     time_limit: float | None = None,
     metric: bool = False,
     warmstart: OTResult | tuple[Any, Any] | None = None,
+    callback: Callable[[int], object] | None = None,
     n_threads: int | None = None,
 ) -> OTResult:
     """Solve min <P, M> [+ reg sum P (log P - 1)] over P >= 0 with P 1 = a, P^T 1 = b.
@@ -70,6 +72,9 @@ def solve(
     warmstart : OTResult or (array-like, array-like), optional
         An earlier result of a problem like this one, of the same shape, with other costs or other
         masses, or its potentials (u, v). A hint: the result is as good without.
+    callback : callable, optional
+        Exact: called with the number of pivots done, about 20 times a second. What it raises ends
+        the call.
     n_threads : int, optional
         All cores by default. The result does not depend on it.
 
@@ -107,6 +112,7 @@ def solve(
             time_limit=time_limit,
             metric=metric,
             warmstart=warmstart,
+            callback=callback,
             n_threads=n_threads,
         )
         return with_gradients(result, M, a, b)
@@ -115,8 +121,10 @@ def solve(
     b = masses(b, "b", cost.shape[1])
     n_threads = count(n_threads, "n_threads", None)
     if reg is not None:
-        if time_limit is not None or metric:
-            raise ValueError("time_limit and metric are for exact problems; leave them or reg out")
+        if time_limit is not None or metric or callback is not None:
+            raise ValueError(
+                "time_limit, metric and callback are for exact problems; leave them or reg out"
+            )
         limit = count(numItermax, "numItermax", _DEFAULT_PASSES)
         threshold = stopThr * a.sum()
         start = warmstart.potentials if isinstance(warmstart, OTResult) else warmstart
@@ -130,6 +138,7 @@ def solve(
         time_limit=time_limit,
         metric=metric,
         start=start_from(warmstart),
+        callback=callback,
     )
     return exact_result(solution, (cost.shape[0], cost.shape[1]), sources)
 

@@ -24,18 +24,32 @@ pub fn run<R: Send>(
     py: Python<'_>,
     f: impl FnOnce(Interrupt<'_>) -> otbr_core::Result<R> + Send,
 ) -> PyResult<R> {
+    run_watched(py, None, f)
+}
+
+/// The same; now and then `callback` is told how many iterations are done, and what it raises ends
+/// the call.
+pub fn run_watched<R: Send>(
+    py: Python<'_>,
+    callback: Option<&Py<PyAny>>,
+    f: impl FnOnce(Interrupt<'_>) -> otbr_core::Result<R> + Send,
+) -> PyResult<R> {
     py.detach(|| {
         let signal: RefCell<Option<PyErr>> = RefCell::new(None);
-        let last = Cell::new(Instant::now());
+        let (last, done) = (Cell::new(Instant::now()), Cell::new(0));
+        let look_at_python = |py: Python<'_>| -> PyResult<()> {
+            py.check_signals()?;
+            callback.map_or(Ok(()), |callback| callback.call1(py, (done.get(),)).map(drop))
+        };
         let should_stop = || {
             if last.get().elapsed() >= BETWEEN_SIGNALS {
                 last.set(Instant::now());
-                *signal.borrow_mut() = Python::attach(|py| py.check_signals().err());
+                *signal.borrow_mut() = Python::attach(look_at_python).err();
             }
             signal.borrow().is_some()
         };
         // The state a panic leaves behind is dropped unseen, so unwinding past it is safe.
-        let outcome = catch_unwind(AssertUnwindSafe(|| f(Interrupt::new(&should_stop))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| f(Interrupt::watching(&should_stop, &done))));
         match outcome {
             Ok(Err(Error::Interrupted)) => Err(signal.take().unwrap_or_else(|| to_py(Error::Interrupted))),
             Ok(result) => result.map_err(to_py),

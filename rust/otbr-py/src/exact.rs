@@ -12,7 +12,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::arrays::{Entries, Matrix, to_numpy, vector};
-use crate::call::{run, to_py};
+use crate::call::{run_watched, to_py};
 use crate::distances::metric_of;
 
 /// An exact plan with its proof. Arrays are numpy's.
@@ -36,7 +36,8 @@ pub struct ExactSolution {
 
 /// Exact optimal transport; `start` is (v, rows, columns): potentials of the columns and a core.
 #[pyfunction]
-#[pyo3(signature = (M, a, b, max_iter, n_threads, *, time_limit=None, metric=false, start=None, search=None))]
+#[pyo3(signature = (M, a, b, max_iter, n_threads, *, time_limit=None, metric=false, start=None,
+    callback=None, search=None))]
 #[allow(non_snake_case, clippy::too_many_arguments)] // One argument for each of Python's.
 pub fn solve_exact<'py>(
     py: Python<'py>,
@@ -48,6 +49,7 @@ pub fn solve_exact<'py>(
     time_limit: Option<f64>,
     metric: bool,
     start: Option<StartArrays<'py>>,
+    callback: Option<Py<PyAny>>,
     search: Option<&str>,
 ) -> PyResult<ExactSolution> {
     let (a, b) = (vector("a", &a)?, vector("b", &b)?);
@@ -61,8 +63,8 @@ pub fn solve_exact<'py>(
     };
     let threads = Threads::new(n_threads).map_err(to_py)?;
     match &M {
-        Matrix::F32(cost) => exact(py, Entries::new("M", cost)?, a, b, options, &threads),
-        Matrix::F64(cost) => exact(py, Entries::new("M", cost)?, a, b, options, &threads),
+        Matrix::F32(cost) => exact(py, Entries::new("M", cost)?, a, b, options, callback.as_ref(), &threads),
+        Matrix::F64(cost) => exact(py, Entries::new("M", cost)?, a, b, options, callback.as_ref(), &threads),
     }
 }
 
@@ -103,7 +105,8 @@ fn search_of(name: Option<&str>) -> PyResult<Search> {
 
 /// Exact optimal transport between points, whose distances are never held as a matrix.
 #[pyfunction]
-#[pyo3(signature = (X, Y, a, b, metric, max_iter, n_threads, *, time_limit=None, start=None))]
+#[pyo3(signature = (X, Y, a, b, metric, max_iter, n_threads, *, time_limit=None, start=None,
+    callback=None))]
 #[allow(non_snake_case, clippy::too_many_arguments)] // One argument for each of Python's.
 pub fn solve_points<'py>(
     py: Python<'py>,
@@ -116,6 +119,7 @@ pub fn solve_points<'py>(
     n_threads: Option<usize>,
     time_limit: Option<f64>,
     start: Option<StartArrays<'py>>,
+    callback: Option<Py<PyAny>>,
 ) -> PyResult<ExactSolution> {
     let (a, b) = (vector("a", &a)?, vector("b", &b)?);
     let (x, y, metric) = (Entries::new("X", &X)?, Entries::new("Y", &Y)?, metric_of(metric)?);
@@ -127,7 +131,7 @@ pub fn solve_points<'py>(
         ..ExactOptions::default()
     };
     let threads = Threads::new(n_threads).map_err(to_py)?;
-    let solution = run(py, |interrupt| {
+    let solution = run_watched(py, callback.as_ref(), |interrupt| {
         let points = PointCloud::new(x.view("X", &threads)?, y.view("Y", &threads)?, metric)?;
         solve(&Transport::new(points, a, b)?, options, &threads, interrupt)
     })?;
@@ -140,9 +144,10 @@ fn exact<T: Scalar>(
     a: &[f64],
     b: &[f64],
     options: ExactOptions<'_>,
+    callback: Option<&Py<PyAny>>,
     threads: &Threads,
 ) -> PyResult<ExactSolution> {
-    let solution = run(py, |interrupt| match cost.view("M", threads) {
+    let solution = run_watched(py, callback, |interrupt| match cost.view("M", threads) {
         Err(Error::NonFinite { value: f64::INFINITY, .. }) => {
             let allowed = Allowed::new(cost.data(), cost.cols())?;
             let view = MatrixView::new("M", &allowed.data, cost.rows(), cost.cols(), threads)?;

@@ -52,7 +52,7 @@ pub(super) fn coarse_potentials<G: Geometry>(
     let smaller = Transport::balanced(view, a, b);
     let mut limits = Limits::new(u64::MAX, None);
     let Optimum { duals, .. } =
-        engine::solve(&smaller, ExactOptions::default(), &mut limits, threads, interrupt)?;
+        engine::solve(&smaller, ExactOptions::default(), &mut limits, threads, interrupt.uncounted())?;
     let mut v = vec![f64::INFINITY; m];
     for (&i, u) in rows.iter().zip(&duals.u_hi) {
         let costs = cost.stretch(i, 0..m, &mut buffer);

@@ -42,7 +42,7 @@ pub(super) fn optimize(
         tree.pivot(entering.row, entering.col, reduced_cost);
         limits.done += 1;
         if limits.done.is_multiple_of(PIVOTS_PER_CHECK) {
-            interrupt.check()?;
+            interrupt.check_after(limits.done)?;
             if let Some(limit) = limits.time_spent() {
                 return Ok(Some(limit));
             }
