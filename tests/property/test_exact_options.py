@@ -179,9 +179,8 @@ def test_a_batch_is_its_problems(shared: str) -> None:
     for i, result in enumerate(results):
         one = {name: x if name == shared else x[i] for name, x in given.items()}
         assert result.value == ot.solve(**one).value
-    from_lists = ot.solve_batch(
-        **{name: x if name == shared else list(x) for name, x in given.items()}
-    )
+    lists = {name: x if name == shared else list(x) for name, x in given.items()}
+    from_lists = ot.solve_batch(lists["M"], lists["a"], lists["b"])
     assert [r.value for r in from_lists] == [r.value for r in results]
 
 

@@ -186,25 +186,40 @@ impl<'a> Potentials<'a> {
 
 /// min over j of costs[j] − v[j].
 pub(crate) fn least_difference<T: Scalar>(costs: &[T], v: &[f64]) -> f64 {
-    const LANES: usize = 32;
     dispatch(
         #[inline(always)]
         || {
-            let mut least = [f64::INFINITY; LANES];
-            let (head, tail) = costs.as_chunks::<LANES>();
-            let (v_head, v_tail) = v.as_chunks::<LANES>();
-            for (c, v) in head.iter().zip(v_head) {
-                for k in 0..LANES {
-                    let value = c[k].to_f64() - v[k];
-                    least[k] = if value < least[k] { value } else { least[k] };
-                }
-            }
-            for (c, v) in tail.iter().zip(v_tail) {
-                least[0] = least[0].min(c.to_f64() - v);
-            }
-            least.into_iter().fold(f64::INFINITY, f64::min)
+            let (least, (costs, v)) = least_in_lanes::<T, 32>(costs, v);
+            let (rest, (costs, v)) = least_in_lanes::<T, 8>(costs, v);
+            let last = costs.iter().zip(v).map(|(c, v)| c.to_f64() - v).fold(f64::INFINITY, f64::min);
+            least.min(rest).min(last)
         },
     )
+}
+
+/// The least over whole groups of `LANES`, and what is left of costs and v.
+#[inline(always)]
+fn least_in_lanes<'a, T: Scalar, const LANES: usize>(
+    costs: &'a [T],
+    v: &'a [f64],
+) -> (f64, (&'a [T], &'a [f64])) {
+    let (head, tail) = costs.as_chunks::<LANES>();
+    let (v_head, v_tail) = v.as_chunks::<LANES>();
+    let mut least = [f64::INFINITY; LANES];
+    for (c, v) in head.iter().zip(v_head) {
+        for k in 0..LANES {
+            let value = c[k].to_f64() - v[k];
+            least[k] = if value < least[k] { value } else { least[k] };
+        }
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for k in 0..half {
+            least[k] = if least[k + half] < least[k] { least[k + half] } else { least[k] };
+        }
+        half /= 2;
+    }
+    (least[0], (tail, v_tail))
 }
 
 /// The places where costs[j] − v[j] is at most `bound`.

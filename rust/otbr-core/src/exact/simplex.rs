@@ -76,7 +76,7 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
         Self {
             cells,
             cost_scale,
-            block: (rows / 16).clamp(1, 64),
+            block: (rows / 8).clamp(1, 64),
             at: 0,
             candidates: Vec::new(),
             zero: 0.0,
@@ -110,7 +110,7 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
         let mut best: Option<(Cell, Dd)> = None;
         self.candidates.retain(|&cell| {
             let reduced_cost = tree.reduced_cost(cell);
-            let negative = (reduced_cost - Dd::from(self.zero)).to_f64() < 0.0;
+            let negative = reduced_cost.hi < self.zero || (self.exact && below(reduced_cost, self.zero));
             if negative && best.is_none_or(|b| reduced_cost.hi < b.1.hi) {
                 best = Some((cell, reduced_cost));
             }
@@ -134,4 +134,9 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
         self.unseen = if self.candidates.is_empty() { self.unseen.saturating_sub(rows.len()) } else { all };
         self.at = if rows.end == all { 0 } else { rows.end };
     }
+}
+
+/// Whether a number whose high part is not below `limit` is, by its low part.
+fn below(x: Dd, limit: f64) -> bool {
+    x.hi == limit && x.lo < 0.0
 }

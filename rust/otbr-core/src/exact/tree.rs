@@ -137,10 +137,14 @@ impl Tree {
         Duals { u_hi: self.hi, u_lo: self.lo, v_hi, v_lo }
     }
 
-    /// cost − u − v of a cell.
+    /// cost − u − v of a cell, in the precision that potentials are kept in.
     pub fn reduced_cost(&self, cell: Cell) -> Dd {
         let (row, col) = (cell.row as u32, (self.n + cell.col) as u32);
-        Dd::from(cell.cost) - self.potential(row) - self.potential(col)
+        if self.exact {
+            Dd::from(cell.cost) - self.potential(row) - self.potential(col)
+        } else {
+            Dd::from(cell.cost - self.hi[row as usize] - self.hi[col as usize])
+        }
     }
 
     /// The basic cells.
