@@ -5,19 +5,19 @@
 //! differences, in `f64`. With u the unit roundoff of the element type, the relative error of a
 //! squared distance is then at most (d + 8) u / `NEAR` for entries from the product, where sums of d
 //! terms were rounded, and (d + 8) 2⁻⁵³ + u for those from differences; equal rows have distance
-//! exactly 0. Rows of few components always take the second way, and so do rows so small beside the
-//! others that their products would underflow; differences below 1e-150 of the largest entry count
-//! as 0.
+//! exactly 0. Rows of few components are subtracted all, in the element type, with a relative error
+//! of at most (d + 8) u. Squares so small that their terms may have underflowed are computed anew in
+//! `f64` too; differences below 1e-150 of the largest entry count as 0.
 
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
-use crate::gemm::product_transposed;
 use crate::interrupt::Interrupt;
 use crate::problem::MatrixView;
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 use crate::threads::Threads;
+use crate::tiles::{Block, Finish, PADDING, Side, Sum, tile_cols};
 
 /// Below this part of |x|² + |y|² a squared distance is computed from the differences.
 const NEAR: f64 = 1.0 / 16.0;
@@ -25,14 +25,14 @@ const NEAR: f64 = 1.0 / 16.0;
 /// Up to this many components differences are as fast as a product.
 const FEW_COMPONENTS: usize = 16;
 
-/// Entries that are looked at together for near rows.
-const BLOCK: usize = 64;
+/// Rows a task fills at a time: whole tiles of every path.
+const CHUNK: usize = 96;
 
-/// Rows a task fills at a time.
-const CHUNK: usize = 128;
+/// Entries of Y that are packed at a time.
+const PACKED: usize = 1 << 22;
 
-/// Rows between two questions whether to stop.
-const ROWS_PER_CHECK: usize = 8 * CHUNK;
+/// Multiplications between two questions whether to stop, but one chunk for each thread at least.
+const WORK_PER_CHECK: usize = 1 << 30;
 
 /// Which distance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,30 +67,61 @@ pub fn cost_matrix<T: Scalar>(
         return Err(Error::Shape { name: "out", unit: "entries", found: out.len(), expected });
     }
     let unit = common_unit::<T>(&x, &y, metric)?;
-    let x = Rows::new("X", x, metric, unit)?;
-    let y = Rows::new("Y", y, metric, unit)?;
-    let finish = Finish { metric, inverse_unit: 1.0 / unit };
-    let transposed = if d <= FEW_COMPONENTS { y.transposed() } else { Vec::new() };
-    for (part, rows) in out.chunks_mut(ROWS_PER_CHECK * m).enumerate() {
-        interrupt.check()?;
-        threads.fill_rows(rows, m, CHUNK, |start, rows| {
-            let first = part * ROWS_PER_CHECK + start;
-            if d <= FEW_COMPONENTS {
-                dispatch(
-                    #[inline(always)]
-                    || few_components(&x, &transposed, first, m, finish, rows),
-                );
-            } else {
-                let count = rows.len() / m;
-                product_transposed(&x.values[first * d..(first + count) * d], &y.values, d, rows);
-                dispatch(
-                    #[inline(always)]
-                    || from_products(&x, &y, first, finish, rows),
-                );
-            }
+    let x = Rows::new("X", x, metric, unit, threads)?;
+    let y = Rows::new("Y", y, metric, unit, threads)?;
+    let finish = finish::<T>(d, metric, unit);
+    let width = tile_cols::<T>();
+    let cols_together = (PACKED / d).next_multiple_of(width);
+    let mut packed = vec![T::ZERO; cols_together.min(m.next_multiple_of(width)) * d];
+    for first_col in (0..m).step_by(cols_together) {
+        let cols = first_col..(first_col + cols_together).min(m);
+        let packed = &mut packed[..cols.len().next_multiple_of(width) * d];
+        threads.fill_rows(packed, width * d, 1, |panel, out| {
+            dispatch(
+                #[inline(always)]
+                || y.side().pack(cols.start + panel * width..cols.end, 0..d, width, out),
+            );
         });
+        let packed = &*packed;
+        let part = CHUNK * (WORK_PER_CHECK / (CHUNK * cols.len() * d)).max(threads.count());
+        for (part_index, rows) in out.chunks_mut(part * m).enumerate() {
+            interrupt.check()?;
+            threads.fill_rows(rows, m, CHUNK, |start, rows| {
+                let first = part_index * part + start;
+                let block = Block {
+                    x: x.side(),
+                    y: y.side(),
+                    y_packed: packed,
+                    rows: first..first + rows.len() / m,
+                    cols: cols.clone(),
+                    finish,
+                    refine: |i, j, squares: &mut [T]| refine(&x, &y, i, j, finish, squares),
+                };
+                block.run(&mut rows[cols.start..], m);
+            });
+        }
     }
     Ok(())
+}
+
+/// How sums become distances. With few components all rows are subtracted; but directions are
+/// rounded, which shows when they are near each other.
+fn finish<T: Scalar>(d: usize, metric: Metric, unit: f64) -> Finish<T> {
+    // Below this, terms that vanish may not be small beside their sum.
+    let underflow = d as f64 * T::MIN_POSITIVE / T::UNIT_ROUNDOFF;
+    let few = d <= FEW_COMPONENTS && metric != Metric::Cosine;
+    Finish {
+        sum: if few { Sum::Differences } else { Sum::Products },
+        near: T::from_f64(if few { 0.0 } else { NEAR }),
+        // A square is at most twice |x|² + |y|².
+        floor: T::from_f64(if few { underflow } else { 3.0 * underflow }),
+        root: metric == Metric::Euclidean,
+        scale: T::from_f64(match metric {
+            Metric::Euclidean => 1.0 / unit,
+            Metric::SqEuclidean => 1.0 / unit / unit,
+            Metric::Cosine => 0.5,
+        }),
+    }
 }
 
 /// Power of two by which both matrices are multiplied so that squares neither overflow nor vanish;
@@ -127,11 +158,17 @@ struct Rows<'a, T: Scalar> {
     raw: MatrixView<'a, T>,
     factor: Vec<f64>,
     values: Cow<'a, [T]>,
-    square: Vec<f64>,
+    squares: Vec<T>,
 }
 
 impl<'a, T: Scalar> Rows<'a, T> {
-    fn new(name: &'static str, raw: MatrixView<'a, T>, metric: Metric, unit: f64) -> Result<Self> {
+    fn new(
+        name: &'static str,
+        raw: MatrixView<'a, T>,
+        metric: Metric,
+        unit: f64,
+        threads: &Threads,
+    ) -> Result<Self> {
         let d = raw.cols();
         let factor = match metric {
             Metric::Cosine => (0..raw.rows())
@@ -145,22 +182,41 @@ impl<'a, T: Scalar> Rows<'a, T> {
             let rows = raw.data().chunks(d).zip(&factor);
             rows.flat_map(|(row, f)| row.iter().map(move |x| T::from_f64(x.to_f64() * f))).collect()
         };
-        let square = values.chunks(d).map(|row| row.iter().map(|x| x.to_f64().powi(2)).sum());
-        let square = square.collect();
-        Ok(Self { raw, factor, values, square })
+        let mut squares = vec![T::ONE; raw.rows() + PADDING];
+        threads.fill_rows(&mut squares[..raw.rows()], 1, CHUNK, |start, squares| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (square, row) in squares.iter_mut().zip(values[start * d..].chunks_exact(d)) {
+                        *square = T::from_f64(sum_of(
+                            row,
+                            #[inline(always)]
+                            |x| x * x,
+                        ));
+                    }
+                },
+            );
+        });
+        Ok(Self { raw, factor, values, squares })
     }
 
-    /// One component of one row, in `f64`.
-    #[inline(always)]
-    fn component(&self, i: usize, k: usize) -> f64 {
-        self.raw.row(i)[k].to_f64() * self.factor[i]
+    fn side(&self) -> Side<'_, T> {
+        Side { values: &self.values, squares: &self.squares, d: self.raw.cols() }
     }
+}
 
-    /// Components × rows, in `f64`.
-    fn transposed(&self) -> Vec<f64> {
-        let (rows, d) = (self.raw.rows(), self.raw.cols());
-        (0..d).flat_map(|k| (0..rows).map(move |i| self.component(i, k))).collect()
+/// Sum of `term(x)` in `f64`, in a fixed order.
+#[inline(always)]
+fn sum_of<T: Scalar>(row: &[T], term: impl Fn(f64) -> f64) -> f64 {
+    const LANES: usize = 32;
+    let (head, tail) = row.as_chunks::<LANES>();
+    let mut sums = [0.0_f64; LANES];
+    for x in head {
+        for k in 0..LANES {
+            sums[k] += term(x[k].to_f64());
+        }
     }
+    tail.iter().map(|x| term(x.to_f64())).sum::<f64>() + sums.iter().sum::<f64>()
 }
 
 /// Largest absolute component.
@@ -171,77 +227,30 @@ fn row_max<T: Scalar>(row: &[T]) -> f64 {
 /// 1 / |x|; `None` for the zero vector. The squares are of numbers up to 1.
 fn direction_factor<T: Scalar>(row: &[T]) -> Option<f64> {
     let largest = row_max(row);
-    let norm = row.iter().map(|x| (x.to_f64() / largest).powi(2)).sum::<f64>().sqrt() * largest;
+    let norm = sum_of(row, |x| (x / largest).powi(2)).sqrt() * largest;
     (largest > 0.0).then(|| 1.0 / norm)
 }
 
-/// From the squared distance of rows times their factors to the metric.
-#[derive(Clone, Copy)]
-struct Finish {
-    metric: Metric,
-    inverse_unit: f64,
-}
-
-impl Finish {
-    #[inline(always)]
-    fn apply<T: Scalar>(self, square: f64) -> T {
-        T::from_f64(match self.metric {
-            Metric::Euclidean => square.sqrt() * self.inverse_unit,
-            Metric::SqEuclidean => square * self.inverse_unit * self.inverse_unit,
-            Metric::Cosine => square / 2.0,
-        })
-    }
-}
-
-/// Rows `first..` of the result from differences, a component at a time.
-#[inline(always)]
-fn few_components<T: Scalar>(
+/// Make distances of squares from column `j` on, computing near ones anew from the differences.
+fn refine<T: Scalar>(
     x: &Rows<'_, T>,
-    y_transposed: &[f64],
-    first: usize,
-    m: usize,
-    finish: Finish,
-    out: &mut [T],
+    y: &Rows<'_, T>,
+    i: usize,
+    j: usize,
+    finish: Finish<T>,
+    squares: &mut [T],
 ) {
-    let mut square = vec![0.0_f64; m];
-    for (offset, row) in out.chunks_exact_mut(m).enumerate() {
-        square.fill(0.0);
-        for (k, y) in y_transposed.chunks_exact(m).enumerate() {
-            let x = x.component(first + offset, k);
-            for (s, y) in square.iter_mut().zip(y) {
-                *s += (x - y) * (x - y);
-            }
+    for (square, j) in squares.iter_mut().zip(j..) {
+        let both = x.squares[i].to_f64() + y.squares[j].to_f64();
+        let mut exact = square.to_f64();
+        if exact <= finish.near.to_f64() * both + finish.floor.to_f64() {
+            exact = dispatch(
+                #[inline(always)]
+                || from_differences(x, i, y, j),
+            );
         }
-        for (o, &s) in row.iter_mut().zip(&square) {
-            *o = finish.apply(s);
-        }
-    }
-}
-
-/// Rows `first..` of the result; `out` holds ⟨x, y⟩ and is overwritten.
-#[inline(always)]
-fn from_products<T: Scalar>(x: &Rows<'_, T>, y: &Rows<'_, T>, first: usize, finish: Finish, out: &mut [T]) {
-    let m = y.square.len();
-    // Below this, terms that vanish in the product are not small beside |x|² + |y|².
-    let underflow = x.raw.cols() as f64 * T::MIN_POSITIVE / T::UNIT_ROUNDOFF;
-    for (offset, row) in out.chunks_exact_mut(m).enumerate() {
-        let i = first + offset;
-        let xx = x.square[i];
-        let blocks = row.chunks_mut(BLOCK).zip(y.square.chunks(BLOCK)).enumerate();
-        for (block, (entries, y_square)) in blocks {
-            let square = |o: T, yy: f64| xx + yy - 2.0 * o.to_f64();
-            let is_near =
-                |(o, yy): (&T, &f64)| (square(*o, *yy) <= NEAR * (xx + yy)) | (xx + yy <= underflow);
-            // Without a branch for each entry both loops vectorise; near entries are rare.
-            let near = entries.iter().zip(y_square).fold(false, |near, entry| near | is_near(entry));
-            for (k, (o, &yy)) in entries.iter_mut().zip(y_square).enumerate() {
-                *o = if near && is_near((o, &yy)) {
-                    finish.apply(from_differences(x, i, y, block * BLOCK + k))
-                } else {
-                    finish.apply(square(*o, yy))
-                };
-            }
-        }
+        let root = if finish.root { exact.sqrt() } else { exact };
+        *square = T::from_f64(root * finish.scale.to_f64());
     }
 }
 

@@ -9,7 +9,6 @@ mod double_double;
 pub mod entropic;
 pub mod error;
 pub mod exact;
-mod gemm;
 pub mod geometry;
 pub mod interrupt;
 pub mod plan;
@@ -18,6 +17,7 @@ pub mod problem;
 pub mod scalar;
 pub mod simd;
 pub mod threads;
+mod tiles;
 
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;

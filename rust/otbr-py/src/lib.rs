@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 /// Name of the SIMD path chosen at run time: "avx512", "avx2", "neon" or "portable".
 #[pyfunction]
 fn simd_path() -> &'static str {
-    otbr_core::simd::path()
+    otbr_core::simd::path().unwrap_or("none")
 }
 
 /// Threads used when `n_threads` is None.
