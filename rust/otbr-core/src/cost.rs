@@ -17,7 +17,7 @@ use crate::problem::MatrixView;
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 use crate::threads::Threads;
-use crate::tiles::{Block, Finish, PADDING, Side, Sum, tile_cols};
+use crate::tiles::{ALIGNMENT, Block, Finish, PADDING, Side, Sum, aligned, tile_cols};
 
 /// Below this part of |x|² + |y|² a squared distance is computed from the differences.
 const NEAR: f64 = 1.0 / 16.0;
@@ -25,8 +25,11 @@ const NEAR: f64 = 1.0 / 16.0;
 /// Up to this many components differences are as fast as a product.
 const FEW_COMPONENTS: usize = 16;
 
-/// Rows a task fills at a time: whole tiles of every path.
-const CHUNK: usize = 96;
+/// Rows a task fills at a time, of many rows and of few: whole tiles of every path.
+const CHUNK: (usize, usize) = (192, 96);
+
+/// From here on there are many.
+const MANY_ROWS: usize = 1024;
 
 /// Entries of Y that are packed at a time.
 const PACKED: usize = 1 << 22;
@@ -71,22 +74,24 @@ pub fn cost_matrix<T: Scalar>(
     let y = Rows::new("Y", y, metric, unit, threads)?;
     let finish = finish::<T>(d, metric, unit);
     let width = tile_cols::<T>();
+    let chunk = if x.raw.rows() >= MANY_ROWS { CHUNK.0 } else { CHUNK.1 };
     let cols_together = (PACKED / d).next_multiple_of(width);
-    let mut packed = vec![T::ZERO; cols_together.min(m.next_multiple_of(width)) * d];
+    let mut packed = vec![T::ZERO; cols_together.min(m.next_multiple_of(width)) * d + ALIGNMENT];
+    let packed = aligned(&mut packed);
     for first_col in (0..m).step_by(cols_together) {
         let cols = first_col..(first_col + cols_together).min(m);
         let packed = &mut packed[..cols.len().next_multiple_of(width) * d];
         threads.fill_rows(packed, width * d, 1, |panel, out| {
             dispatch(
                 #[inline(always)]
-                || y.side().pack(cols.start + panel * width..cols.end, 0..d, width, out),
+                || y.side().pack(cols.start + panel * width..cols.end, width, out),
             );
         });
         let packed = &*packed;
-        let part = CHUNK * (WORK_PER_CHECK / (CHUNK * cols.len() * d)).max(threads.count());
+        let part = chunk * (WORK_PER_CHECK / (chunk * cols.len() * d)).max(threads.count());
         for (part_index, rows) in out.chunks_mut(part * m).enumerate() {
             interrupt.check()?;
-            threads.fill_rows(rows, m, CHUNK, |start, rows| {
+            threads.fill_rows(rows, m, chunk, |start, rows| {
                 let first = part_index * part + start;
                 let block = Block {
                     x: x.side(),
@@ -183,7 +188,7 @@ impl<'a, T: Scalar> Rows<'a, T> {
             rows.flat_map(|(row, f)| row.iter().map(move |x| T::from_f64(x.to_f64() * f))).collect()
         };
         let mut squares = vec![T::ONE; raw.rows() + PADDING];
-        threads.fill_rows(&mut squares[..raw.rows()], 1, CHUNK, |start, squares| {
+        threads.fill_rows(&mut squares[..raw.rows()], 1, CHUNK.1, |start, squares| {
             dispatch(
                 #[inline(always)]
                 || {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::scalar::Scalar;
-use crate::simd::{Lanes, dispatch_simd};
+use crate::simd::dispatch_simd;
 
 /// Rows of a tile on machines of 32 registers and of 16.
 const TILE_ROWS: (usize, usize) = (12, 6);
@@ -19,10 +19,16 @@ const TILE_ROWS: (usize, usize) = (12, 6);
 const TILE_VECTORS: usize = 2;
 
 /// Bytes of a panel of Y that tiles go through at a time, to stay in the first-level cache.
-const PANEL_BYTES: usize = 32 << 10;
+const PANEL_BYTES: usize = 24 << 10;
 
-/// Components that are packed at a time, to stay there too.
+/// Bytes of partial sums at a time, to stay in the second-level cache.
+const PARTIAL_BYTES: usize = 768 << 10;
+
+/// Components that are packed at a time, to stay in the first.
 const PACKED_TOGETHER: usize = 32;
+
+/// Entries of the largest tile.
+const MAX_TILE: usize = 12 * 32;
 
 /// Norms that follow those of the last row, for tiles that reach over the edge.
 pub(crate) const PADDING: usize = 64;
@@ -69,21 +75,19 @@ pub(crate) struct Side<'a, T> {
 }
 
 impl<T: Scalar> Side<'_, T> {
-    /// Components `depth` of rows `rows`, in panels of `width` rows, component by component; rows
-    /// missing from the last panel are 0.
+    /// Rows `rows`, in panels of `width` rows, component by component; rows missing from the last
+    /// panel are 0.
     #[inline(always)]
-    pub(crate) fn pack(&self, rows: Range<usize>, depth: Range<usize>, width: usize, out: &mut [T]) {
-        for (panel, out) in out.chunks_exact_mut(width * depth.len()).enumerate() {
+    pub(crate) fn pack(&self, rows: Range<usize>, width: usize, out: &mut [T]) {
+        for (panel, out) in out.chunks_exact_mut(width * self.d).enumerate() {
             let first = rows.start + panel * width;
             let present = width.min(rows.end - first);
             if present < width {
                 out.fill(T::ZERO);
             }
-            for (out, k) in
-                out.chunks_mut(width * PACKED_TOGETHER).zip(depth.clone().step_by(PACKED_TOGETHER))
-            {
+            for (block, out) in out.chunks_mut(width * PACKED_TOGETHER).enumerate() {
                 for r in 0..present {
-                    let row = &self.values[(first + r) * self.d..][k..];
+                    let row = &self.values[(first + r) * self.d..][block * PACKED_TOGETHER..];
                     for (out, &x) in out.chunks_exact_mut(width).zip(row) {
                         out[r] = x;
                     }
@@ -91,6 +95,15 @@ impl<T: Scalar> Side<'_, T> {
             }
         }
     }
+}
+
+/// More elements than lie before the first that begins a cache line.
+pub(crate) const ALIGNMENT: usize = 16;
+
+/// From the first element that begins a cache line: loads that cross one take twice as long.
+pub(crate) fn aligned<T>(buffer: &mut [T]) -> &mut [T] {
+    let skipped = buffer.as_ptr().align_offset(64).min(ALIGNMENT);
+    &mut buffer[skipped..]
 }
 
 /// Columns of a tile on the path in use.
@@ -142,102 +155,119 @@ impl<T: Scalar, F: Fn(usize, usize, &mut [T])> Block<'_, T, F> {
     fn fill<S: Simd, const R: usize>(&self, simd: S, out: &mut [T], stride: usize) {
         let (d, height) = (self.x.d, self.rows.len());
         let width = TILE_VECTORS * T::lanes::<S>();
+        let padded = height.next_multiple_of(R);
         let step = (PANEL_BYTES / (width * size_of::<T>())).min(d);
-        let mut x_packed = vec![T::ZERO; height.next_multiple_of(R) * step];
-        let mut edge = vec![T::ZERO; R * width];
-        for k in (0..d).step_by(step) {
-            let depth = k..(k + step).min(d);
-            let x_packed = &mut x_packed[..height.next_multiple_of(R) * depth.len()];
-            self.x.pack(self.rows.clone(), depth.clone(), R, x_packed);
-            for (j, panel) in self.cols.clone().step_by(width).zip(self.y_packed.chunks_exact(width * d)) {
-                let y = &panel[depth.start * width..depth.end * width];
-                let cols = width.min(self.cols.end - j);
-                for (i, x) in (0..height).step_by(R).zip(x_packed.chunks_exact(R * depth.len())) {
-                    let rows = R.min(height - i);
-                    let row = self.rows.start + i;
-                    let tile = Tile {
-                        x,
-                        y,
-                        x_squares: &self.x.squares[row..row + R],
-                        y_squares: &self.y.squares[j..j + width],
-                        is_first: depth.start == 0,
-                        is_last: depth.end == d,
-                    };
-                    let out = &mut out[i * stride + (j - self.cols.start)..];
-                    let trusted = if rows == R && cols == width {
-                        tile.sum::<S, R>(simd, self.finish, out, stride)
-                    } else {
-                        edge.fill(T::ZERO);
-                        for (edge, out) in edge.chunks_mut(width).zip(out.chunks(stride)).take(rows) {
-                            edge[..cols].copy_from_slice(&out[..cols]);
+        let together = (PARTIAL_BYTES / (padded * size_of::<T>())).next_multiple_of(width);
+        let mut x_packed = vec![T::ZERO; padded * d + ALIGNMENT];
+        let x_packed = &mut aligned(&mut x_packed)[..padded * d];
+        self.x.pack(self.rows.clone(), R, x_packed);
+        // Tile after tile, so that few cache lines are needed at a time.
+        let mut partial = vec![T::ZERO; if step < d { padded * together } else { R * width } + ALIGNMENT];
+        let partial = aligned(&mut partial);
+        let panels = self.cols.clone().step_by(width).zip(self.y_packed.chunks_exact(width * d));
+        let panels: Vec<_> = panels.collect();
+        for panels in panels.chunks(together / width) {
+            for k in (0..d).step_by(step) {
+                let depth = k..(k + step).min(d);
+                for (panel, (j, y)) in panels.iter().enumerate() {
+                    let y = &y[depth.start * width..depth.end * width];
+                    for (tile, x) in x_packed.chunks_exact(R * d).enumerate() {
+                        let x = &x[depth.start * R..depth.end * R];
+                        let before = if step < d { (panel * (padded / R) + tile) * R * width } else { 0 };
+                        let before = &mut partial[before..][..R * width];
+                        let mut sums = if k == 0 { Tile::zero(simd) } else { Tile::load(simd, before) };
+                        match self.finish.sum {
+                            Sum::Products => sums.add_products(simd, x, y),
+                            Sum::Differences => sums.add_differences(simd, x, y),
                         }
-                        let trusted = tile.sum::<S, R>(simd, self.finish, &mut edge, width);
-                        for (edge, out) in edge.chunks(width).zip(out.chunks_mut(stride)).take(rows) {
-                            out[..cols].copy_from_slice(&edge[..cols]);
-                        }
-                        trusted
-                    };
-                    if !trusted {
-                        for (r, out) in out.chunks_mut(stride).take(rows).enumerate() {
-                            (self.refine)(row + r, j, &mut out[..cols]);
+                        if depth.end < d {
+                            sums.store(before, width);
+                        } else {
+                            let out = &mut out[tile * R * stride + (j - self.cols.start)..];
+                            self.put::<S, R>(simd, sums, tile * R, *j, out, stride);
                         }
                     }
                 }
             }
         }
     }
-}
 
-/// A part of a tile's sum.
-struct Tile<'a, T> {
-    x: &'a [T],
-    y: &'a [T],
-    x_squares: &'a [T],
-    y_squares: &'a [T],
-    is_first: bool,
-    is_last: bool,
-}
-
-impl<T: Scalar> Tile<'_, T> {
-    /// Add to the sums in `out`. The last part leaves results, or, giving back `false`, squares.
+    /// Make results of the sums of rows `i..` of the block and columns `j..`.
     #[inline(always)]
-    fn sum<S: Simd, const R: usize>(&self, simd: S, finish: Finish<T>, out: &mut [T], stride: usize) -> bool {
-        let mut sums = match finish.sum {
-            Sum::Products => self.products::<S, R>(simd),
-            Sum::Differences => self.differences::<S, R>(simd),
-        };
-        if !self.is_first {
-            unrolled!(r in R => {
-                let before = T::vectors::<S>(&out[r * stride..][..self.y_squares.len()]);
-                sums[r] = pair(#[inline(always)] |c| T::add(simd, sums[r][c], before[c]));
-            });
+    fn put<S: Simd, const R: usize>(
+        &self,
+        simd: S,
+        mut sums: Tile<T, S, R>,
+        i: usize,
+        j: usize,
+        out: &mut [T],
+        stride: usize,
+    ) {
+        let width = TILE_VECTORS * T::lanes::<S>();
+        let (rows, cols) = (R.min(self.rows.len() - i), width.min(self.cols.end - j));
+        let row = self.rows.start + i;
+        let trusted =
+            sums.finish(simd, self.finish, &self.x.squares[row..row + R], &self.y.squares[j..j + width]);
+        if rows == R && cols == width {
+            sums.store(out, stride);
+        } else {
+            let mut edge = [T::ZERO; MAX_TILE];
+            sums.store(&mut edge, width);
+            for (edge, out) in edge.chunks(width).zip(out.chunks_mut(stride)).take(rows) {
+                out[..cols].copy_from_slice(&edge[..cols]);
+            }
         }
-        let trusted = !self.is_last || self.finish(simd, finish, &mut sums);
-        unrolled!(r in R => {
-            let out = T::vectors_mut::<S>(&mut out[r * stride..][..self.y_squares.len()]);
-            [out[0], out[1]] = sums[r];
-        });
-        trusted
+        if !trusted {
+            for (r, out) in out.chunks_mut(stride).take(rows).enumerate() {
+                (self.refine)(row + r, j, &mut out[..cols]);
+            }
+        }
+    }
+}
+
+/// The sums of a tile, in registers.
+struct Tile<T: Scalar, S: Simd, const R: usize>([[T::Vector<S>; TILE_VECTORS]; R]);
+
+impl<T: Scalar, S: Simd, const R: usize> Tile<T, S, R> {
+    #[inline(always)]
+    fn zero(simd: S) -> Self {
+        Self([[T::splat(simd, T::ZERO); TILE_VECTORS]; R])
     }
 
     #[inline(always)]
-    fn products<S: Simd, const R: usize>(&self, simd: S) -> Sums<T, S, R> {
+    fn load(simd: S, from: &[T]) -> Self {
         let mut sums = [[T::splat(simd, T::ZERO); TILE_VECTORS]; R];
-        let y = T::vectors::<S>(self.y).as_chunks::<TILE_VECTORS>().0;
-        for (x, &y) in self.x.as_chunks::<R>().0.iter().zip(y) {
+        let from = T::vectors::<S>(from).as_chunks::<TILE_VECTORS>().0;
+        unrolled!(r in R => sums[r] = from[r]);
+        Self(sums)
+    }
+
+    #[inline(always)]
+    fn store(&self, out: &mut [T], stride: usize) {
+        unrolled!(r in R => {
+            let out = T::vectors_mut::<S>(&mut out[r * stride..][..TILE_VECTORS * T::lanes::<S>()]);
+            [out[0], out[1]] = self.0[r];
+        });
+    }
+
+    #[inline(always)]
+    fn add_products(&mut self, simd: S, x: &[T], y: &[T]) {
+        let mut sums = self.0;
+        let y = T::vectors::<S>(y).as_chunks::<TILE_VECTORS>().0;
+        for (x, &y) in x.as_chunks::<R>().0.iter().zip(y) {
             unrolled!(r in R => {
                 let x = T::splat(simd, x[r]);
                 sums[r] = pair(#[inline(always)] |c| T::mul_add(simd, x, y[c], sums[r][c]));
             });
         }
-        sums
+        self.0 = sums;
     }
 
     #[inline(always)]
-    fn differences<S: Simd, const R: usize>(&self, simd: S) -> Sums<T, S, R> {
-        let mut sums = [[T::splat(simd, T::ZERO); TILE_VECTORS]; R];
-        let y = T::vectors::<S>(self.y).as_chunks::<TILE_VECTORS>().0;
-        for (x, &y) in self.x.as_chunks::<R>().0.iter().zip(y) {
+    fn add_differences(&mut self, simd: S, x: &[T], y: &[T]) {
+        let mut sums = self.0;
+        let y = T::vectors::<S>(y).as_chunks::<TILE_VECTORS>().0;
+        for (x, &y) in x.as_chunks::<R>().0.iter().zip(y) {
             unrolled!(r in R => {
                 let x = T::splat(simd, x[r]);
                 let difference = pair(#[inline(always)] |c| T::sub(simd, x, y[c]));
@@ -247,19 +277,20 @@ impl<T: Scalar> Tile<'_, T> {
                 );
             });
         }
-        sums
+        self.0 = sums;
     }
 
     /// Make squares of sums, and results of squares if all are to be trusted.
     #[inline(always)]
-    fn finish<S: Simd, const R: usize>(&self, simd: S, finish: Finish<T>, sums: &mut Sums<T, S, R>) -> bool {
+    fn finish(&mut self, simd: S, finish: Finish<T>, x_squares: &[T], y_squares: &[T]) -> bool {
         let splat = |x: f64| T::splat(simd, T::from_f64(x));
         let (minus_two, minus_near) = (splat(-2.0), splat(-finish.near.to_f64()));
         let mut margins = [splat(1.0); TILE_VECTORS];
+        let mut sums = self.0;
         if finish.sum == Sum::Products {
-            let y_squares = T::vectors::<S>(self.y_squares);
+            let y_squares = T::vectors::<S>(y_squares);
             unrolled!(r in R => {
-                let xx = T::splat(simd, self.x_squares[r]);
+                let xx = T::splat(simd, x_squares[r]);
                 let both = pair(#[inline(always)] |c| T::add(simd, xx, y_squares[c]));
                 sums[r] = pair(#[inline(always)] |c| T::mul_add(simd, sums[r][c], minus_two, both[c]));
                 margins = pair(
@@ -273,20 +304,18 @@ impl<T: Scalar> Tile<'_, T> {
             });
         }
         let margin = T::reduce_min(simd, T::min(simd, margins[0], margins[1]));
-        if margin.to_f64() <= finish.floor.to_f64() {
-            return false;
+        let trusted = margin.to_f64() > finish.floor.to_f64();
+        if trusted {
+            if finish.root {
+                unrolled!(r in R => sums[r] = pair(#[inline(always)] |c| T::sqrt(simd, sums[r][c])));
+            }
+            let scale = T::splat(simd, finish.scale);
+            unrolled!(r in R => sums[r] = pair(#[inline(always)] |c| T::mul(simd, sums[r][c], scale)));
         }
-        let scale = T::splat(simd, finish.scale);
-        if finish.root {
-            unrolled!(r in R => sums[r] = pair(#[inline(always)] |c| T::sqrt(simd, sums[r][c])));
-        }
-        unrolled!(r in R => sums[r] = pair(#[inline(always)] |c| T::mul(simd, sums[r][c], scale)));
-        true
+        self.0 = sums;
+        trusted
     }
 }
-
-/// The sums of a tile, in registers.
-type Sums<T, S, const R: usize> = [[<T as Lanes>::Vector<S>; TILE_VECTORS]; R];
 
 /// One for each vector across a tile.
 #[inline(always)]
