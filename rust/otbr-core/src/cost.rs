@@ -10,6 +10,7 @@
 //! `f64` too; differences below 1e-150 of the largest entry count as 0.
 
 use std::borrow::Cow;
+use std::sync::Mutex;
 
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -17,7 +18,7 @@ use crate::problem::MatrixView;
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 use crate::threads::Threads;
-use crate::tiles::{ALIGNMENT, Block, Finish, PADDING, Side, Sum, aligned, tile_cols};
+use crate::tiles::{ALIGNMENT, Block, Doubtful, Finish, Side, Sum, aligned, sum, tile_cols};
 
 /// Below this part of |x|² + |y|² a squared distance is computed from the differences.
 const NEAR: f64 = 1.0 / 16.0;
@@ -70,24 +71,26 @@ pub fn cost_matrix<T: Scalar>(
         return Err(Error::Shape { name: "out", unit: "entries", found: out.len(), expected });
     }
     let unit = common_unit::<T>(&x, &y, metric)?;
-    let x = Rows::new("X", x, metric, unit, threads)?;
-    let y = Rows::new("Y", y, metric, unit, threads)?;
+    let x = Rows::new("X", x, metric, unit)?;
+    let y = Rows::new("Y", y, metric, unit)?;
     let finish = finish::<T>(d, metric, unit);
-    let width = tile_cols::<T>();
     let chunk = if x.raw.rows() >= MANY_ROWS { CHUNK.0 } else { CHUNK.1 };
-    let cols_together = (PACKED / d).next_multiple_of(width);
-    let mut packed = vec![T::ZERO; cols_together.min(m.next_multiple_of(width)) * d + ALIGNMENT];
+    let width = tile_cols::<T>();
+    let together = (PACKED / d).next_multiple_of(width).min(m.next_multiple_of(width));
+    let mut packed = vec![T::ZERO; together * d + ALIGNMENT];
     let packed = aligned(&mut packed);
-    for first_col in (0..m).step_by(cols_together) {
-        let cols = first_col..(first_col + cols_together).min(m);
+    let buffers = Mutex::default();
+    for first_col in (0..m).step_by(together) {
+        let cols = first_col..(first_col + together).min(m);
         let packed = &mut packed[..cols.len().next_multiple_of(width) * d];
-        threads.fill_rows(packed, width * d, 1, |panel, out| {
+        let y_squares = threads.map_rows_mut(packed, width * d, 1, width * d, |panel, out| {
+            let first = cols.start + panel * width;
             dispatch(
                 #[inline(always)]
-                || y.side().pack(cols.start + panel * width..cols.end, width, out),
-            );
+                || y.side().pack(first..(first + width).min(cols.end), width, out),
+            )
         });
-        let packed = &*packed;
+        let (packed, y_squares) = (&*packed, y_squares.concat());
         let part = chunk * (WORK_PER_CHECK / (chunk * cols.len() * d)).max(threads.count());
         for (part_index, rows) in out.chunks_mut(part * m).enumerate() {
             interrupt.check()?;
@@ -95,12 +98,13 @@ pub fn cost_matrix<T: Scalar>(
                 let first = part_index * part + start;
                 let block = Block {
                     x: x.side(),
-                    y: y.side(),
                     y_packed: packed,
+                    y_squares: &y_squares,
                     rows: first..first + rows.len() / m,
                     cols: cols.clone(),
                     finish,
-                    refine: |i, j, squares: &mut [T]| refine(&x, &y, i, j, finish, squares),
+                    refine: |doubtful: Doubtful<'_, T>| refine(&x, &y, finish, doubtful),
+                    buffers: &buffers,
                 };
                 block.run(&mut rows[cols.start..], m);
             });
@@ -158,22 +162,15 @@ fn check_directions<T: Scalar>(x: &MatrixView<'_, T>, y: &MatrixView<'_, T>) -> 
     }
 }
 
-/// Rows, each times a factor, with their squared norms.
+/// Rows, each times a factor.
 struct Rows<'a, T: Scalar> {
     raw: MatrixView<'a, T>,
     factor: Vec<f64>,
     values: Cow<'a, [T]>,
-    squares: Vec<T>,
 }
 
 impl<'a, T: Scalar> Rows<'a, T> {
-    fn new(
-        name: &'static str,
-        raw: MatrixView<'a, T>,
-        metric: Metric,
-        unit: f64,
-        threads: &Threads,
-    ) -> Result<Self> {
+    fn new(name: &'static str, raw: MatrixView<'a, T>, metric: Metric, unit: f64) -> Result<Self> {
         let d = raw.cols();
         let factor = match metric {
             Metric::Cosine => (0..raw.rows())
@@ -184,44 +181,21 @@ impl<'a, T: Scalar> Rows<'a, T> {
         let values = if factor.iter().all(|&f| f == 1.0) {
             Cow::Borrowed(raw.data())
         } else {
-            let rows = raw.data().chunks(d).zip(&factor);
-            rows.flat_map(|(row, f)| row.iter().map(move |x| T::from_f64(x.to_f64() * f))).collect()
+            let mut values = raw.data().to_vec();
+            for (row, &f) in values.chunks_exact_mut(d).zip(&factor) {
+                dispatch(
+                    #[inline(always)]
+                    || row.iter_mut().for_each(|x| *x = T::from_f64(x.to_f64() * f)),
+                );
+            }
+            Cow::Owned(values)
         };
-        let mut squares = vec![T::ONE; raw.rows() + PADDING];
-        threads.fill_rows(&mut squares[..raw.rows()], 1, CHUNK.1, |start, squares| {
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (square, row) in squares.iter_mut().zip(values[start * d..].chunks_exact(d)) {
-                        *square = T::from_f64(sum_of(
-                            row,
-                            #[inline(always)]
-                            |x| x * x,
-                        ));
-                    }
-                },
-            );
-        });
-        Ok(Self { raw, factor, values, squares })
+        Ok(Self { raw, factor, values })
     }
 
     fn side(&self) -> Side<'_, T> {
-        Side { values: &self.values, squares: &self.squares, d: self.raw.cols() }
+        Side { values: &self.values, d: self.raw.cols() }
     }
-}
-
-/// Sum of `term(x)` in `f64`, in a fixed order.
-#[inline(always)]
-fn sum_of<T: Scalar>(row: &[T], term: impl Fn(f64) -> f64) -> f64 {
-    const LANES: usize = 32;
-    let (head, tail) = row.as_chunks::<LANES>();
-    let mut sums = [0.0_f64; LANES];
-    for x in head {
-        for k in 0..LANES {
-            sums[k] += term(x[k].to_f64());
-        }
-    }
-    tail.iter().map(|x| term(x.to_f64())).sum::<f64>() + sums.iter().sum::<f64>()
 }
 
 /// Largest absolute component.
@@ -232,50 +206,49 @@ fn row_max<T: Scalar>(row: &[T]) -> f64 {
 /// 1 / |x|; `None` for the zero vector. The squares are of numbers up to 1.
 fn direction_factor<T: Scalar>(row: &[T]) -> Option<f64> {
     let largest = row_max(row);
-    let norm = sum_of(row, |x| (x / largest).powi(2)).sqrt() * largest;
-    (largest > 0.0).then(|| 1.0 / norm)
+    let square = dispatch(
+        #[inline(always)]
+        || {
+            sum(
+                row,
+                row,
+                #[inline(always)]
+                |x, _| (x / largest) * (x / largest),
+            )
+        },
+    );
+    (largest > 0.0).then(|| 1.0 / (square.sqrt() * largest))
 }
 
-/// Make distances of squares from column `j` on, computing near ones anew from the differences.
-fn refine<T: Scalar>(
-    x: &Rows<'_, T>,
-    y: &Rows<'_, T>,
-    i: usize,
-    j: usize,
-    finish: Finish<T>,
-    squares: &mut [T],
-) {
-    for (square, j) in squares.iter_mut().zip(j..) {
-        let both = x.squares[i].to_f64() + y.squares[j].to_f64();
+/// Make distances of squares, computing near ones anew from the differences.
+fn refine<T: Scalar>(x: &Rows<'_, T>, y: &Rows<'_, T>, finish: Finish<T>, doubtful: Doubtful<'_, T>) {
+    let Doubtful { row, first_col, x_square, y_squares, squares } = doubtful;
+    for (k, square) in squares.iter_mut().enumerate() {
+        let both = x_square.to_f64() + y_squares[k].to_f64();
         let mut exact = square.to_f64();
         if exact <= finish.near.to_f64() * both + finish.floor.to_f64() {
-            exact = dispatch(
-                #[inline(always)]
-                || from_differences(x, i, y, j),
-            );
+            exact = from_differences(x, row, y, first_col + k);
         }
         let root = if finish.root { exact.sqrt() } else { exact };
         *square = T::from_f64(root * finish.scale.to_f64());
     }
 }
 
-/// Squared distance of two rows, in `f64`, in a fixed order of summation.
-#[inline(always)]
+/// Squared distance of two rows, in `f64`.
 fn from_differences<T: Scalar>(x: &Rows<'_, T>, i: usize, y: &Rows<'_, T>, j: usize) -> f64 {
-    const LANES: usize = 8;
     let (fx, fy) = (x.factor[i], y.factor[j]);
-    let (x_head, x_tail) = x.raw.row(i).as_chunks::<LANES>();
-    let (y_head, y_tail) = y.raw.row(j).as_chunks::<LANES>();
-    let mut sums = [0.0_f64; LANES];
-    for (x, y) in x_head.iter().zip(y_head) {
-        for k in 0..LANES {
-            let difference = x[k].to_f64() * fx - y[k].to_f64() * fy;
-            sums[k] += difference * difference;
-        }
-    }
-    for (k, (x, y)) in x_tail.iter().zip(y_tail).enumerate() {
-        let difference = x.to_f64() * fx - y.to_f64() * fy;
-        sums[k] += difference * difference;
-    }
-    sums.into_iter().sum()
+    dispatch(
+        #[inline(always)]
+        || {
+            sum(
+                x.raw.row(i),
+                y.raw.row(j),
+                #[inline(always)]
+                |x, y| {
+                    let difference = x * fx - y * fy;
+                    difference * difference
+                },
+            )
+        },
+    )
 }

@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use pulp::{Simd, WithSimd};
 
@@ -29,9 +30,6 @@ const PACKED_TOGETHER: usize = 32;
 
 /// Entries of the largest tile.
 const MAX_TILE: usize = 12 * 32;
-
-/// Norms that follow those of the last row, for tiles that reach over the edge.
-pub(crate) const PADDING: usize = 64;
 
 /// For each row of a tile, written out: an array that a loop indexes does not stay in registers.
 macro_rules! unrolled {
@@ -65,36 +63,91 @@ pub(crate) struct Finish<T> {
     pub scale: T,
 }
 
-/// Rows of one side.
+/// Rows of one side, `d` components each.
 #[derive(Clone, Copy)]
 pub(crate) struct Side<'a, T> {
     pub values: &'a [T],
-    /// Squared norms and `PADDING` more numbers.
-    pub squares: &'a [T],
     pub d: usize,
 }
 
 impl<T: Scalar> Side<'_, T> {
-    /// Rows `rows`, in panels of `width` rows, component by component; rows missing from the last
-    /// panel are 0.
+    /// Put rows `rows` in panels of `width` rows, component by component, and give back their squared
+    /// norms. Rows missing from the last panel are 0, with a norm of 1.
     #[inline(always)]
-    pub(crate) fn pack(&self, rows: Range<usize>, width: usize, out: &mut [T]) {
-        for (panel, out) in out.chunks_exact_mut(width * self.d).enumerate() {
+    pub(crate) fn pack(&self, rows: Range<usize>, width: usize, out: &mut [T]) -> Vec<T> {
+        let mut squares = vec![T::ONE; rows.len().next_multiple_of(width)];
+        let panels = out.chunks_exact_mut(width * self.d).zip(squares.chunks_exact_mut(width));
+        for (panel, (out, squares)) in panels.enumerate() {
             let first = rows.start + panel * width;
             let present = width.min(rows.end - first);
             if present < width {
                 out.fill(T::ZERO);
             }
-            for (block, out) in out.chunks_mut(width * PACKED_TOGETHER).enumerate() {
-                for r in 0..present {
-                    let row = &self.values[(first + r) * self.d..][block * PACKED_TOGETHER..];
-                    for (out, &x) in out.chunks_exact_mut(width).zip(row) {
-                        out[r] = x;
-                    }
-                }
+            let values = &self.values[first * self.d..(first + present) * self.d];
+            for (square, row) in squares.iter_mut().zip(values.chunks_exact(self.d)) {
+                *square = T::from_f64(sum(
+                    row,
+                    row,
+                    #[inline(always)]
+                    |x, _| x * x,
+                ));
+            }
+            for k in (0..self.d).step_by(PACKED_TOGETHER) {
+                let depth = k..(k + PACKED_TOGETHER).min(self.d);
+                transpose(values, self.d, depth.clone(), width, &mut out[k * width..depth.end * width]);
             }
         }
+        squares
     }
+}
+
+/// Components `depth` of rows, component by component, `width` entries each.
+#[inline(always)]
+fn transpose<T: Scalar>(rows: &[T], d: usize, depth: Range<usize>, width: usize, out: &mut [T]) {
+    const N: usize = 4;
+    let mut whole = rows.chunks_exact(N * d);
+    for (group, rows) in whole.by_ref().enumerate() {
+        let row = |r: usize| rows[r * d..][depth.clone()].as_chunks::<N>();
+        let (heads, tails) =
+            ([row(0).0, row(1).0, row(2).0, row(3).0], [row(0).1, row(1).1, row(2).1, row(3).1]);
+        let (out_head, out_tail) = out.split_at_mut(heads[0].len() * N * width);
+        for (k, out) in out_head.chunks_exact_mut(N * width).enumerate() {
+            let block = [heads[0][k], heads[1][k], heads[2][k], heads[3][k]];
+            for c in 0..N {
+                out[c * width + group * N..][..N].copy_from_slice(&[
+                    block[0][c],
+                    block[1][c],
+                    block[2][c],
+                    block[3][c],
+                ]);
+            }
+        }
+        for (k, out) in out_tail.chunks_exact_mut(width).enumerate() {
+            out[group * N..][..N].copy_from_slice(&tails.map(|tail| tail[k]));
+        }
+    }
+    let first = rows.len() / d / N * N;
+    for (r, row) in whole.remainder().chunks_exact(d).enumerate() {
+        for (out, &x) in out.chunks_exact_mut(width).zip(&row[depth.clone()]) {
+            out[first + r] = x;
+        }
+    }
+}
+
+/// Sum of `term(x, y)` over components, in `f64`, in a fixed order.
+#[inline(always)]
+pub(crate) fn sum<T: Scalar>(x: &[T], y: &[T], term: impl Fn(f64, f64) -> f64) -> f64 {
+    const LANES: usize = 32;
+    let (x_head, x_tail) = x.as_chunks::<LANES>();
+    let (y_head, y_tail) = y.as_chunks::<LANES>();
+    let mut sums = [0.0_f64; LANES];
+    for (x, y) in x_head.iter().zip(y_head) {
+        for k in 0..LANES {
+            sums[k] += term(x[k].to_f64(), y[k].to_f64());
+        }
+    }
+    let tail = x_tail.iter().zip(y_tail).map(|(x, y)| term(x.to_f64(), y.to_f64())).sum::<f64>();
+    tail + sums.iter().sum::<f64>()
 }
 
 /// More elements than lie before the first that begins a cache line.
@@ -119,24 +172,34 @@ pub(crate) fn tile_cols<T: Scalar>() -> usize {
     dispatch_simd(Cols::<T>(PhantomData))
 }
 
+/// Squares that are not to be trusted, to be made results.
+pub(crate) struct Doubtful<'a, T> {
+    pub row: usize,
+    pub first_col: usize,
+    pub x_square: T,
+    pub y_squares: &'a [T],
+    pub squares: &'a mut [T],
+}
+
 /// Rows `rows` of X against columns `cols` of Y.
 pub(crate) struct Block<'a, T, F> {
     pub x: Side<'a, T>,
-    pub y: Side<'a, T>,
-    /// Columns `cols`, packed with the width of a tile.
+    /// Columns `cols` of Y, packed with the width of a tile, and their squared norms.
     pub y_packed: &'a [T],
+    pub y_squares: &'a [T],
     pub rows: Range<usize>,
     pub cols: Range<usize>,
     pub finish: Finish<T>,
-    /// Makes results of squares that are not to be trusted: row, first column, squares.
     pub refine: F,
+    /// Buffers to use again: fresh memory comes slowly.
+    pub buffers: &'a Mutex<Vec<Vec<T>>>,
 }
 
-impl<T: Scalar, F: Fn(usize, usize, &mut [T])> Block<'_, T, F> {
+impl<T: Scalar, F: Fn(Doubtful<'_, T>)> Block<'_, T, F> {
     /// Fill the block's columns of `out`, which holds the block's rows, `stride` entries each.
     pub(crate) fn run(&self, out: &mut [T], stride: usize) {
         struct Run<'a, 'b, T, F>(&'a Block<'b, T, F>, &'a mut [T], usize);
-        impl<T: Scalar, F: Fn(usize, usize, &mut [T])> WithSimd for Run<'_, '_, T, F> {
+        impl<T: Scalar, F: Fn(Doubtful<'_, T>)> WithSimd for Run<'_, '_, T, F> {
             type Output = ();
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
@@ -158,12 +221,14 @@ impl<T: Scalar, F: Fn(usize, usize, &mut [T])> Block<'_, T, F> {
         let padded = height.next_multiple_of(R);
         let step = (PANEL_BYTES / (width * size_of::<T>())).min(d);
         let together = (PARTIAL_BYTES / (padded * size_of::<T>())).next_multiple_of(width);
-        let mut x_packed = vec![T::ZERO; padded * d + ALIGNMENT];
-        let x_packed = &mut aligned(&mut x_packed)[..padded * d];
-        self.x.pack(self.rows.clone(), R, x_packed);
-        // Tile after tile, so that few cache lines are needed at a time.
-        let mut partial = vec![T::ZERO; if step < d { padded * together } else { R * width } + ALIGNMENT];
-        let partial = aligned(&mut partial);
+        // Partial sums tile after tile, so that few cache lines are needed at a time.
+        let n_partial = if step < d { padded * together } else { R * width };
+        let mut buffer =
+            self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        buffer.resize(padded * d + n_partial + 2 * ALIGNMENT, T::ZERO);
+        let (x_packed, partial) = aligned(&mut buffer).split_at_mut(padded * d);
+        let partial = aligned(partial);
+        let x_squares = self.x.pack(self.rows.clone(), R, x_packed);
         let panels = self.cols.clone().step_by(width).zip(self.y_packed.chunks_exact(width * d));
         let panels: Vec<_> = panels.collect();
         for panels in panels.chunks(together / width) {
@@ -184,20 +249,23 @@ impl<T: Scalar, F: Fn(usize, usize, &mut [T])> Block<'_, T, F> {
                             sums.store(before, width);
                         } else {
                             let out = &mut out[tile * R * stride + (j - self.cols.start)..];
-                            self.put::<S, R>(simd, sums, tile * R, *j, out, stride);
+                            self.put::<S, R>(simd, sums, &x_squares, tile * R, *j, out, stride);
                         }
                     }
                 }
             }
         }
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
     }
 
     /// Make results of the sums of rows `i..` of the block and columns `j..`.
+    #[allow(clippy::too_many_arguments)] // What is called only once, for its own screen.
     #[inline(always)]
     fn put<S: Simd, const R: usize>(
         &self,
         simd: S,
         mut sums: Tile<T, S, R>,
+        x_squares: &[T],
         i: usize,
         j: usize,
         out: &mut [T],
@@ -205,9 +273,8 @@ impl<T: Scalar, F: Fn(usize, usize, &mut [T])> Block<'_, T, F> {
     ) {
         let width = TILE_VECTORS * T::lanes::<S>();
         let (rows, cols) = (R.min(self.rows.len() - i), width.min(self.cols.end - j));
-        let row = self.rows.start + i;
-        let trusted =
-            sums.finish(simd, self.finish, &self.x.squares[row..row + R], &self.y.squares[j..j + width]);
+        let (x_squares, y_squares) = (&x_squares[i..i + R], &self.y_squares[j - self.cols.start..][..width]);
+        let trusted = sums.finish(simd, self.finish, x_squares, y_squares);
         if rows == R && cols == width {
             sums.store(out, stride);
         } else {
@@ -219,7 +286,13 @@ impl<T: Scalar, F: Fn(usize, usize, &mut [T])> Block<'_, T, F> {
         }
         if !trusted {
             for (r, out) in out.chunks_mut(stride).take(rows).enumerate() {
-                (self.refine)(row + r, j, &mut out[..cols]);
+                (self.refine)(Doubtful {
+                    row: self.rows.start + i + r,
+                    first_col: j,
+                    x_square: x_squares[r],
+                    y_squares: &y_squares[..cols],
+                    squares: &mut out[..cols],
+                });
             }
         }
     }
