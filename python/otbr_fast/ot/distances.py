@@ -51,4 +51,6 @@ def cost_matrix(
     if X.dtype != Y.dtype:
         X, Y = X.astype(np.float64), Y.astype(np.float64)
     n_threads = count(n_threads, "n_threads", None)
-    return like(_core.cost_matrix(X, Y, metric, n_threads), sources)
+    out = np.empty((len(X), len(Y)), X.dtype)  # numpy asks for large pages, which fill faster
+    _core.cost_matrix(X, Y, metric, n_threads, out)
+    return like(out, sources)

@@ -5,19 +5,20 @@
 //! differences, in `f64`. With u the unit roundoff of the element type, the relative error of a
 //! squared distance is then at most (d + 8) u / `NEAR` for entries from the product, where sums of d
 //! terms were rounded, and (d + 8) 2⁻⁵³ + u for those from differences; equal rows have distance
-//! exactly 0. Rows of few components always take the second way, and so do rows so small beside the
-//! others that their products would underflow; differences below 1e-150 of the largest entry count
-//! as 0.
+//! exactly 0. Rows of few components are subtracted all, in the element type, with a relative error
+//! of at most (d + 8) u. Squares so small that their terms may have underflowed are computed anew in
+//! `f64` too; differences below 1e-150 of the largest entry count as 0.
 
 use std::borrow::Cow;
+use std::sync::Mutex;
 
 use crate::error::{Error, Result};
-use crate::gemm::product_transposed;
 use crate::interrupt::Interrupt;
 use crate::problem::MatrixView;
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 use crate::threads::Threads;
+use crate::tiles::{ALIGNMENT, Block, Doubtful, Finish, Side, Sum, aligned, sum, tile_cols};
 
 /// Below this part of |x|² + |y|² a squared distance is computed from the differences.
 const NEAR: f64 = 1.0 / 16.0;
@@ -25,14 +26,17 @@ const NEAR: f64 = 1.0 / 16.0;
 /// Up to this many components differences are as fast as a product.
 const FEW_COMPONENTS: usize = 16;
 
-/// Entries that are looked at together for near rows.
-const BLOCK: usize = 64;
+/// Rows a task fills at a time, of many rows and of few: whole tiles of every path.
+const CHUNK: (usize, usize) = (192, 96);
 
-/// Rows a task fills at a time.
-const CHUNK: usize = 128;
+/// From here on there are many.
+const MANY_ROWS: usize = 1024;
 
-/// Rows between two questions whether to stop.
-const ROWS_PER_CHECK: usize = 8 * CHUNK;
+/// Entries of Y that are packed at a time.
+const PACKED: usize = 1 << 22;
+
+/// Multiplications between two questions whether to stop, but one chunk for each thread at least.
+const WORK_PER_CHECK: usize = 1 << 30;
 
 /// Which distance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,28 +73,64 @@ pub fn cost_matrix<T: Scalar>(
     let unit = common_unit::<T>(&x, &y, metric)?;
     let x = Rows::new("X", x, metric, unit)?;
     let y = Rows::new("Y", y, metric, unit)?;
-    let finish = Finish { metric, inverse_unit: 1.0 / unit };
-    let transposed = if d <= FEW_COMPONENTS { y.transposed() } else { Vec::new() };
-    for (part, rows) in out.chunks_mut(ROWS_PER_CHECK * m).enumerate() {
-        interrupt.check()?;
-        threads.fill_rows(rows, m, CHUNK, |start, rows| {
-            let first = part * ROWS_PER_CHECK + start;
-            if d <= FEW_COMPONENTS {
-                dispatch(
-                    #[inline(always)]
-                    || few_components(&x, &transposed, first, m, finish, rows),
-                );
-            } else {
-                let count = rows.len() / m;
-                product_transposed(&x.values[first * d..(first + count) * d], &y.values, d, rows);
-                dispatch(
-                    #[inline(always)]
-                    || from_products(&x, &y, first, finish, rows),
-                );
-            }
+    let finish = finish::<T>(d, metric, unit);
+    let chunk = if x.raw.rows() >= MANY_ROWS { CHUNK.0 } else { CHUNK.1 };
+    let width = tile_cols::<T>();
+    let together = (PACKED / d).next_multiple_of(width).min(m.next_multiple_of(width));
+    let mut packed = vec![T::ZERO; together * d + ALIGNMENT];
+    let packed = aligned(&mut packed);
+    let buffers = Mutex::default();
+    for first_col in (0..m).step_by(together) {
+        let cols = first_col..(first_col + together).min(m);
+        let packed = &mut packed[..cols.len().next_multiple_of(width) * d];
+        let y_squares = threads.map_rows_mut(packed, width * d, 1, width * d, |panel, out| {
+            let first = cols.start + panel * width;
+            dispatch(
+                #[inline(always)]
+                || y.side().pack(first..(first + width).min(cols.end), width, out),
+            )
         });
+        let (packed, y_squares) = (&*packed, y_squares.concat());
+        let part = chunk * (WORK_PER_CHECK / (chunk * cols.len() * d)).max(threads.count());
+        for (part_index, rows) in out.chunks_mut(part * m).enumerate() {
+            interrupt.check()?;
+            threads.fill_rows(rows, m, chunk, |start, rows| {
+                let first = part_index * part + start;
+                let block = Block {
+                    x: x.side(),
+                    y_packed: packed,
+                    y_squares: &y_squares,
+                    rows: first..first + rows.len() / m,
+                    cols: cols.clone(),
+                    finish,
+                    refine: |doubtful: Doubtful<'_, T>| refine(&x, &y, finish, doubtful),
+                    buffers: &buffers,
+                };
+                block.run(&mut rows[cols.start..], m);
+            });
+        }
     }
     Ok(())
+}
+
+/// How sums become distances. With few components all rows are subtracted; but directions are
+/// rounded, which shows when they are near each other.
+fn finish<T: Scalar>(d: usize, metric: Metric, unit: f64) -> Finish<T> {
+    // Below this, terms that vanish may not be small beside their sum.
+    let underflow = d as f64 * T::MIN_POSITIVE / T::UNIT_ROUNDOFF;
+    let few = d <= FEW_COMPONENTS && metric != Metric::Cosine;
+    Finish {
+        sum: if few { Sum::Differences } else { Sum::Products },
+        near: T::from_f64(if few { 0.0 } else { NEAR }),
+        // A square is at most twice |x|² + |y|².
+        floor: T::from_f64(if few { underflow } else { 3.0 * underflow }),
+        root: metric == Metric::Euclidean,
+        scale: T::from_f64(match metric {
+            Metric::Euclidean => 1.0 / unit,
+            Metric::SqEuclidean => 1.0 / unit / unit,
+            Metric::Cosine => 0.5,
+        }),
+    }
 }
 
 /// Power of two by which both matrices are multiplied so that squares neither overflow nor vanish;
@@ -122,12 +162,11 @@ fn check_directions<T: Scalar>(x: &MatrixView<'_, T>, y: &MatrixView<'_, T>) -> 
     }
 }
 
-/// Rows, each times a factor, with their squared norms.
+/// Rows, each times a factor.
 struct Rows<'a, T: Scalar> {
     raw: MatrixView<'a, T>,
     factor: Vec<f64>,
     values: Cow<'a, [T]>,
-    square: Vec<f64>,
 }
 
 impl<'a, T: Scalar> Rows<'a, T> {
@@ -142,24 +181,20 @@ impl<'a, T: Scalar> Rows<'a, T> {
         let values = if factor.iter().all(|&f| f == 1.0) {
             Cow::Borrowed(raw.data())
         } else {
-            let rows = raw.data().chunks(d).zip(&factor);
-            rows.flat_map(|(row, f)| row.iter().map(move |x| T::from_f64(x.to_f64() * f))).collect()
+            let mut values = raw.data().to_vec();
+            for (row, &f) in values.chunks_exact_mut(d).zip(&factor) {
+                dispatch(
+                    #[inline(always)]
+                    || row.iter_mut().for_each(|x| *x = T::from_f64(x.to_f64() * f)),
+                );
+            }
+            Cow::Owned(values)
         };
-        let square = values.chunks(d).map(|row| row.iter().map(|x| x.to_f64().powi(2)).sum());
-        let square = square.collect();
-        Ok(Self { raw, factor, values, square })
+        Ok(Self { raw, factor, values })
     }
 
-    /// One component of one row, in `f64`.
-    #[inline(always)]
-    fn component(&self, i: usize, k: usize) -> f64 {
-        self.raw.row(i)[k].to_f64() * self.factor[i]
-    }
-
-    /// Components × rows, in `f64`.
-    fn transposed(&self) -> Vec<f64> {
-        let (rows, d) = (self.raw.rows(), self.raw.cols());
-        (0..d).flat_map(|k| (0..rows).map(move |i| self.component(i, k))).collect()
+    fn side(&self) -> Side<'_, T> {
+        Side { values: &self.values, d: self.raw.cols() }
     }
 }
 
@@ -171,97 +206,49 @@ fn row_max<T: Scalar>(row: &[T]) -> f64 {
 /// 1 / |x|; `None` for the zero vector. The squares are of numbers up to 1.
 fn direction_factor<T: Scalar>(row: &[T]) -> Option<f64> {
     let largest = row_max(row);
-    let norm = row.iter().map(|x| (x.to_f64() / largest).powi(2)).sum::<f64>().sqrt() * largest;
-    (largest > 0.0).then(|| 1.0 / norm)
+    let square = dispatch(
+        #[inline(always)]
+        || {
+            sum(
+                row,
+                row,
+                #[inline(always)]
+                |x, _| (x / largest) * (x / largest),
+            )
+        },
+    );
+    (largest > 0.0).then(|| 1.0 / (square.sqrt() * largest))
 }
 
-/// From the squared distance of rows times their factors to the metric.
-#[derive(Clone, Copy)]
-struct Finish {
-    metric: Metric,
-    inverse_unit: f64,
-}
-
-impl Finish {
-    #[inline(always)]
-    fn apply<T: Scalar>(self, square: f64) -> T {
-        T::from_f64(match self.metric {
-            Metric::Euclidean => square.sqrt() * self.inverse_unit,
-            Metric::SqEuclidean => square * self.inverse_unit * self.inverse_unit,
-            Metric::Cosine => square / 2.0,
-        })
+/// Make distances of squares, computing near ones anew from the differences.
+fn refine<T: Scalar>(x: &Rows<'_, T>, y: &Rows<'_, T>, finish: Finish<T>, doubtful: Doubtful<'_, T>) {
+    let Doubtful { row, first_col, x_square, y_squares, squares } = doubtful;
+    for (k, square) in squares.iter_mut().enumerate() {
+        let both = x_square.to_f64() + y_squares[k].to_f64();
+        let mut exact = square.to_f64();
+        if exact <= finish.near.to_f64() * both + finish.floor.to_f64() {
+            exact = from_differences(x, row, y, first_col + k);
+        }
+        let root = if finish.root { exact.sqrt() } else { exact };
+        *square = T::from_f64(root * finish.scale.to_f64());
     }
 }
 
-/// Rows `first..` of the result from differences, a component at a time.
-#[inline(always)]
-fn few_components<T: Scalar>(
-    x: &Rows<'_, T>,
-    y_transposed: &[f64],
-    first: usize,
-    m: usize,
-    finish: Finish,
-    out: &mut [T],
-) {
-    let mut square = vec![0.0_f64; m];
-    for (offset, row) in out.chunks_exact_mut(m).enumerate() {
-        square.fill(0.0);
-        for (k, y) in y_transposed.chunks_exact(m).enumerate() {
-            let x = x.component(first + offset, k);
-            for (s, y) in square.iter_mut().zip(y) {
-                *s += (x - y) * (x - y);
-            }
-        }
-        for (o, &s) in row.iter_mut().zip(&square) {
-            *o = finish.apply(s);
-        }
-    }
-}
-
-/// Rows `first..` of the result; `out` holds ⟨x, y⟩ and is overwritten.
-#[inline(always)]
-fn from_products<T: Scalar>(x: &Rows<'_, T>, y: &Rows<'_, T>, first: usize, finish: Finish, out: &mut [T]) {
-    let m = y.square.len();
-    // Below this, terms that vanish in the product are not small beside |x|² + |y|².
-    let underflow = x.raw.cols() as f64 * T::MIN_POSITIVE / T::UNIT_ROUNDOFF;
-    for (offset, row) in out.chunks_exact_mut(m).enumerate() {
-        let i = first + offset;
-        let xx = x.square[i];
-        let blocks = row.chunks_mut(BLOCK).zip(y.square.chunks(BLOCK)).enumerate();
-        for (block, (entries, y_square)) in blocks {
-            let square = |o: T, yy: f64| xx + yy - 2.0 * o.to_f64();
-            let is_near =
-                |(o, yy): (&T, &f64)| (square(*o, *yy) <= NEAR * (xx + yy)) | (xx + yy <= underflow);
-            // Without a branch for each entry both loops vectorise; near entries are rare.
-            let near = entries.iter().zip(y_square).fold(false, |near, entry| near | is_near(entry));
-            for (k, (o, &yy)) in entries.iter_mut().zip(y_square).enumerate() {
-                *o = if near && is_near((o, &yy)) {
-                    finish.apply(from_differences(x, i, y, block * BLOCK + k))
-                } else {
-                    finish.apply(square(*o, yy))
-                };
-            }
-        }
-    }
-}
-
-/// Squared distance of two rows, in `f64`, in a fixed order of summation.
-#[inline(always)]
+/// Squared distance of two rows, in `f64`.
 fn from_differences<T: Scalar>(x: &Rows<'_, T>, i: usize, y: &Rows<'_, T>, j: usize) -> f64 {
-    const LANES: usize = 8;
     let (fx, fy) = (x.factor[i], y.factor[j]);
-    let (x_head, x_tail) = x.raw.row(i).as_chunks::<LANES>();
-    let (y_head, y_tail) = y.raw.row(j).as_chunks::<LANES>();
-    let mut sums = [0.0_f64; LANES];
-    for (x, y) in x_head.iter().zip(y_head) {
-        for k in 0..LANES {
-            let difference = x[k].to_f64() * fx - y[k].to_f64() * fy;
-            sums[k] += difference * difference;
-        }
-    }
-    for (k, (x, y)) in x_tail.iter().zip(y_tail).enumerate() {
-        let difference = x.to_f64() * fx - y.to_f64() * fy;
-        sums[k] += difference * difference;
-    }
-    sums.into_iter().sum()
+    dispatch(
+        #[inline(always)]
+        || {
+            sum(
+                x.raw.row(i),
+                y.raw.row(j),
+                #[inline(always)]
+                |x, y| {
+                    let difference = x * fx - y * fy;
+                    difference * difference
+                },
+            )
+        },
+    )
 }

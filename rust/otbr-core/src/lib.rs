@@ -10,7 +10,6 @@ pub mod entropic;
 pub mod error;
 pub mod exact;
 pub mod forbidden;
-mod gemm;
 pub mod geometry;
 pub mod interrupt;
 pub mod plan;
@@ -20,6 +19,7 @@ pub mod problem;
 pub mod scalar;
 pub mod simd;
 pub mod threads;
+mod tiles;
 
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;

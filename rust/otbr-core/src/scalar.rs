@@ -1,7 +1,9 @@
 //! The element types of matrices: `f32` and `f64`.
 
+use crate::simd::Lanes;
+
 /// A matrix element. All arithmetic that decides anything happens in `f64`.
-pub trait Scalar: Copy + Send + Sync + PartialEq + 'static {
+pub trait Scalar: Lanes + Send + Sync + PartialEq + 'static {
     /// 0.
     const ZERO: Self;
     /// 1.

@@ -144,3 +144,27 @@ fn a_zero_row_has_no_direction() {
     let refused = distances(&[1.0, 0.0], &[1.0], 1, Metric::Cosine, &Threads::one());
     assert_eq!(refused.unwrap_err(), Error::ZeroVector { name: "X", row: 1 });
 }
+
+/// Runs this file's other tests anew in a process for each SIMD path that the machine has.
+#[test]
+fn every_simd_path_keeps_the_bounds() {
+    if std::env::var_os("OTBR_FAST_SIMD").is_some() {
+        return; // One of those processes, or a run that is about one path.
+    }
+    let paths = ["avx512", "avx2", "neon", "portable"];
+    let run = |path: &str| {
+        let this = std::env::current_exe().unwrap();
+        std::process::Command::new(this).env("OTBR_FAST_SIMD", path).output().unwrap()
+    };
+    let mut ran = Vec::new();
+    for path in paths {
+        let output = run(path);
+        let told = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        if output.status.success() {
+            ran.push(path);
+        } else {
+            assert!(told.contains("this machine has"), "{path}: {told}");
+        }
+    }
+    assert!(ran.contains(&otbr_core::simd::path().unwrap()) && ran.contains(&"portable"), "{ran:?}");
+}

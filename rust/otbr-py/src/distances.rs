@@ -1,32 +1,35 @@
 //! Distances.
 
-use numpy::{Element, PyArray2};
+use numpy::{Element, PyReadwriteArray2};
 use otbr_core::cost::Metric;
 use otbr_core::{Scalar, Threads};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::arrays::{Entries, Matrix, matrix_to_numpy};
+use crate::arrays::{Entries, Matrix};
 use crate::call::{run, to_py};
 
-/// Distances between rows; X and Y must have the same element type.
+/// Fill `out`, of the shape and element type of the result, with the distances between rows; X, Y
+/// and `out` must have the same element type.
 #[pyfunction]
-#[pyo3(signature = (x, y, metric, n_threads))]
+#[pyo3(signature = (X, Y, metric, n_threads, out))]
+#[allow(non_snake_case)] // As in the public interface.
 pub fn cost_matrix<'py>(
     py: Python<'py>,
-    x: Matrix<'py>,
-    y: Matrix<'py>,
+    X: Matrix<'py>,
+    Y: Matrix<'py>,
     metric: &str,
     n_threads: Option<usize>,
-) -> PyResult<Bound<'py, PyAny>> {
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
     let metric = metric_of(metric)?;
     let threads = Threads::new(n_threads).map_err(to_py)?;
-    match (&x, &y) {
+    match (&X, &Y) {
         (Matrix::F32(x), Matrix::F32(y)) => {
-            Ok(distances(py, Entries::new("X", x)?, Entries::new("Y", y)?, metric, &threads)?.into_any())
+            distances(py, Entries::new("X", x)?, Entries::new("Y", y)?, metric, &threads, out.extract()?)
         }
         (Matrix::F64(x), Matrix::F64(y)) => {
-            Ok(distances(py, Entries::new("X", x)?, Entries::new("Y", y)?, metric, &threads)?.into_any())
+            distances(py, Entries::new("X", x)?, Entries::new("Y", y)?, metric, &threads, out.extract()?)
         }
         _ => Err(PyTypeError::new_err("X and Y must both be float32 or both float64")),
     }
@@ -44,19 +47,17 @@ pub fn metric_of(name: &str) -> PyResult<Metric> {
     }
 }
 
-fn distances<'py, T: Scalar + Element>(
-    py: Python<'py>,
+fn distances<T: Scalar + Element>(
+    py: Python<'_>,
     x: Entries<'_, T>,
     y: Entries<'_, T>,
     metric: Metric,
     threads: &Threads,
-) -> PyResult<Bound<'py, PyArray2<T>>> {
-    let shape = [x.rows(), y.rows()];
-    let values = run(py, |interrupt| {
+    mut out: PyReadwriteArray2<'_, T>,
+) -> PyResult<()> {
+    let out = out.as_slice_mut()?;
+    run(py, |interrupt| {
         let (x, y) = (x.view("X", threads)?, y.view("Y", threads)?);
-        let mut out = vec![T::ZERO; shape[0] * shape[1]];
-        otbr_core::cost::cost_matrix(x, y, metric, &mut out, threads, interrupt)?;
-        Ok(out)
-    })?;
-    matrix_to_numpy(py, values, shape)
+        otbr_core::cost::cost_matrix(x, y, metric, out, threads, interrupt)
+    })
 }

@@ -6,12 +6,13 @@ mod distances;
 mod entropic;
 mod exact;
 
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 
-/// Name of the SIMD path chosen at run time: "avx512", "avx2", "neon" or "portable".
+/// Name of the SIMD path in use: "avx512", "avx2", "neon" or "portable".
 #[pyfunction]
-fn simd_path() -> &'static str {
-    otbr_core::simd::path()
+fn simd_path() -> PyResult<&'static str> {
+    otbr_core::simd::path().map_err(PyImportError::new_err)
 }
 
 /// Threads used when `n_threads` is None.
@@ -23,6 +24,7 @@ fn default_threads() -> PyResult<usize> {
 /// Compiled part of otbr_fast.
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    simd_path()?; // A wish that cannot be granted is better refused before anything runs.
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add("build_profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     m.add_class::<exact::ExactSolution>()?;
