@@ -83,13 +83,13 @@ pub fn cost_matrix<T: Scalar>(
     for first_col in (0..m).step_by(together) {
         let cols = first_col..(first_col + together).min(m);
         let packed = &mut packed[..cols.len().next_multiple_of(width) * d];
-        let y_squares = threads.map_rows_mut(packed, width * d, 1, width * d, |panel, out| {
+        let y_squares = threads.map_rows_mut(packed, width * d, 1, width * d, interrupt, |panel, out| {
             let first = cols.start + panel * width;
             dispatch(
                 #[inline(always)]
                 || y.side().pack(first..(first + width).min(cols.end), width, out),
             )
-        });
+        })?;
         let (packed, y_squares) = (&*packed, y_squares.concat());
         let part = chunk * (WORK_PER_CHECK / (chunk * cols.len() * d)).max(threads.count());
         for (part_index, rows) in out.chunks_mut(part * m).enumerate() {
