@@ -47,6 +47,13 @@ class Problem:
         masses = np.concatenate([self.a, self.b], axis=-1)
         return self.a.shape == self.b.shape and bool(np.ptp(masses) == 0)
 
+    @property
+    def shares_points(self) -> bool:
+        """Whether some point is among the sources and among the targets."""
+        if self.X is None or self.Y is None:
+            return False
+        return not {x.tobytes() for x in self.X}.isdisjoint(y.tobytes() for y in self.Y)
+
     def with_cost(self) -> Problem:
         """Return the problem with its cost matrix, in the points' dtype."""
         if self.M is not None:
