@@ -1,7 +1,7 @@
 """Count the instructions of the parts of the core under valgrind, and write them as a table.
 
-Valgrind knows no AVX-512, so this is the AVX2 path, or that which OTBR_FAST_SIMD names. Counts repeat to a
-fraction of a per cent, whatever else the machine does.
+Valgrind knows no AVX-512, so this is the AVX2 path, or that which OTBR_FAST_SIMD names. Counts
+repeat to a fraction of a per cent, whatever else the machine does.
 
     python benches/instructions.py
 """
@@ -57,8 +57,8 @@ def main() -> None:
     lines = [
         "# Instructions of the parts",
         "",
-        f"Written by `python benches/instructions.py`: one thread, path {path}, counted by callgrind",
-        "in a second run of each part.",
+        f"Written by `python benches/instructions.py`: one thread, path {path},",
+        "counted by callgrind in a second run of each part.",
         "",
         "| part | million instructions |",
         "|---|---:|",

@@ -84,9 +84,7 @@ def test_entropic_costs_agree(results: dict[str, dict[str, Any]]) -> None:
 
 def test_distances_agree(results: dict[str, dict[str, Any]]) -> None:
     for found in results.values():
-        for mine, theirs in zip(
-            found["distances"], results["portable"]["distances"], strict=True
-        ):
+        for mine, theirs in zip(found["distances"], results["portable"]["distances"], strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=32 * 78 * 2.0**-24, atol=0)
             assert [x == 0 for x in mine] == [x == 0 for x in theirs]
 
