@@ -57,8 +57,8 @@ def main() -> None:
     lines = [
         "# Instructions of the parts",
         "",
-        f"Written by `python benches/instructions.py`: one thread, path {path}, counted by",
-        "callgrind in a second run of each part.",
+        f"Written by `python benches/instructions.py`: one thread, path {path},",
+        "counted by callgrind in a second run of each part.",
         "",
         "| part | million instructions |",
         "|---|---:|",

@@ -36,8 +36,9 @@ def cost_matrix(
     -----
     Equal rows have distance exactly 0. With u the unit roundoff of the element type, the relative
     error of a squared distance is at most 16 (d + 8) u, and about u where |x - y|^2 is below
-    (|x|^2 + |y|^2) / 16: nearly equal rows are subtracted in float64, not expanded. Differences
-    below 1e-150 of the largest entry count as 0.
+    (|x|^2 + |y|^2) / 16: nearly equal rows are subtracted in float64, not expanded. With up to 16
+    components all rows are subtracted, which gives (d + 8) u (but for "cosine"). Differences below
+    1e-150 of the largest entry count as 0.
 
     Raises
     ------

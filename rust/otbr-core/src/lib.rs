@@ -3,6 +3,8 @@
 //! Pure Rust: knows nothing of Python. Input is checked once, by [`problem`]; a solver takes a
 //! checked problem, a number of threads and an interrupt, and returns a plan with a certificate.
 
+#![forbid(unsafe_code)]
+
 pub mod certificate;
 pub mod cost;
 mod double_double;
