@@ -35,6 +35,9 @@ const MANY_ROWS: usize = 1024;
 /// Entries of Y that are packed at a time.
 const PACKED: usize = 1 << 22;
 
+/// What an entry costs besides its components, in multiplications.
+const WORK_PER_ENTRY: usize = 64;
+
 /// Multiplications between two questions whether to stop, but one chunk for each thread at least.
 const WORK_PER_CHECK: usize = 1 << 30;
 
@@ -91,7 +94,8 @@ pub fn cost_matrix<T: Scalar>(
             )
         })?;
         let (packed, y_squares) = (&*packed, y_squares.concat());
-        let part = chunk * (WORK_PER_CHECK / (chunk * cols.len() * d)).max(threads.count());
+        let part =
+            chunk * (WORK_PER_CHECK / (chunk * cols.len() * (d + WORK_PER_ENTRY))).max(threads.count());
         for (part_index, rows) in out.chunks_mut(part * m).enumerate() {
             interrupt.check()?;
             threads.fill_rows(rows, m, chunk, |start, rows| {
@@ -200,7 +204,22 @@ impl<'a, T: Scalar> Rows<'a, T> {
 
 /// Largest absolute component.
 fn row_max<T: Scalar>(row: &[T]) -> f64 {
-    row.iter().fold(0.0_f64, |m, x| m.max(x.to_f64().abs()))
+    const LANES: usize = 32;
+    let larger = |a: f64, b: f64| if a > b { a } else { b };
+    dispatch(
+        #[inline(always)]
+        || {
+            let (head, tail) = row.as_chunks::<LANES>();
+            let mut largest = [0.0_f64; LANES];
+            for x in head {
+                for k in 0..LANES {
+                    largest[k] = larger(x[k].to_f64().abs(), largest[k]);
+                }
+            }
+            let tail = tail.iter().fold(0.0, |m, x| larger(x.to_f64().abs(), m));
+            largest.into_iter().fold(tail, larger)
+        },
+    )
 }
 
 /// 1 / |x|; `None` for the zero vector. The squares are of numbers up to 1.
