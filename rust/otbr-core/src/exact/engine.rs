@@ -22,8 +22,10 @@ const WORTH_A_CORE: usize = 1 << 16;
 /// Cells of a row that one look at all costs adds to the core.
 const ADDED_PER_ROW: usize = 8;
 
-/// Looks before a core that does not settle is given up.
+/// Looks before a core that does not settle is given up, unless there are fewer negative cells than
+/// this part of the rows: a look at little that changed costs little.
 const PATIENCE: usize = 4;
+const FEW: usize = 16;
 
 /// What cut a solver short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +95,8 @@ pub(super) fn solve<G: Geometry>(
             break (look, limit);
         }
         rounds += 1;
-        let settles = rounds < PATIENCE || 4 * look.negative.len() <= 3 * negative;
+        let few = look.negative.len() <= cost.rows() / FEW;
+        let settles = few || rounds < PATIENCE || 4 * look.negative.len() <= 3 * negative;
         negative = look.negative.len();
         core = core.filter(|_| settles).map(|core| core.with(&look.negative));
     };
