@@ -31,7 +31,7 @@ format: $(VENV)/dev.installed ## Format the code
 	$(BIN)/ruff check --fix
 
 bench: $(VENV)/bench.installed ## Compare the solvers with their peers (hours); the tables of docs/benchmarks.md
-	$(BIN)/otbr-fast bench --preset readme --out docs/bench --overwrite --update docs/benchmarks.md
+	$(BIN)/otbr-fast bench --preset readme --out docs/bench --overwrite --update docs/benchmarks.md --update README.md
 
 clean: ## Remove what was built and installed
 	rm -rf $(VENV) target python/otbr_fast/_core*.so
