@@ -15,6 +15,10 @@ pub trait Geometry: Sync {
     fn cols(&self) -> usize;
     /// At least the largest absolute cost.
     fn max_abs(&self) -> f64;
+    /// The largest absolute cost, nearly, or 1 where all are 0: what costs may be divided by.
+    fn unit(&self) -> f64 {
+        if self.max_abs() > 0.0 { self.max_abs() } else { 1.0 }
+    }
     /// One cost; the same number that `stretch` gives.
     fn at(&self, row: usize, col: usize) -> f64;
     /// The costs of a row's columns `cols`, in `buffer` unless they are in memory.

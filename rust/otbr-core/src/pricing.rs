@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::double_double::Dd;
 use crate::geometry::Geometry;
 use crate::scalar::Scalar;
-use crate::simd::dispatch;
+use crate::simd::{dispatch, least_of_lanes};
 
 /// A reduced cost above −2⁻⁸⁰ of the scale of the numbers it comes from counts as zero: the
 /// rounding of potentials in twice the precision of `f64` stays below that.
@@ -212,14 +212,7 @@ fn least_in_lanes<'a, T: Scalar, const LANES: usize>(
             least[k] = if value < least[k] { value } else { least[k] };
         }
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for k in 0..half {
-            least[k] = if least[k + half] < least[k] { least[k + half] } else { least[k] };
-        }
-        half /= 2;
-    }
-    (least[0], (tail, v_tail))
+    (least_of_lanes(least), (tail, v_tail))
 }
 
 /// The places where costs[j] − v[j] is at most `bound`.

@@ -227,6 +227,19 @@ lanes!(
     reduce_min_f64s
 );
 
+/// The least of a power of two of numbers, by halves, so that it vectorises.
+#[inline(always)]
+pub(crate) fn least_of_lanes<T: Copy + PartialOrd, const LANES: usize>(mut lanes: [T; LANES]) -> T {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for k in 0..half {
+            lanes[k] = if lanes[k + half] < lanes[k] { lanes[k + half] } else { lanes[k] };
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -92,6 +92,11 @@ impl Threads {
         }
     }
 
+    /// Rows between two questions whether to stop: whole chunks, one for each thread at least.
+    fn step(&self, cols: usize, chunk: usize) -> usize {
+        (STEP / (chunk * cols).max(1)).max(self.count()) * chunk
+    }
+
     /// Like `map_rows`, in steps, between which the caller may stop.
     pub(crate) fn map_rows_in_steps<R: Send>(
         &self,
@@ -101,7 +106,7 @@ impl Threads {
         interrupt: Interrupt<'_>,
         f: impl Fn(Range<usize>) -> R + Sync,
     ) -> Result<Vec<R>> {
-        let step = (STEP / (chunk * cols).max(1)).max(self.count()) * chunk;
+        let step = self.step(cols, chunk);
         let mut results = Vec::with_capacity(rows.div_ceil(chunk));
         for start in (0..rows).step_by(step) {
             interrupt.check()?;
@@ -123,7 +128,7 @@ impl Threads {
         interrupt: Interrupt<'_>,
         f: impl Fn(usize, &mut [I]) -> R + Sync,
     ) -> Result<Vec<R>> {
-        let step = (STEP / (chunk * cols).max(1)).max(self.count()) * chunk;
+        let step = self.step(cols, chunk);
         let mut results = Vec::with_capacity(items.len() / (per_row * chunk) + 1);
         for (k, items) in items.chunks_mut(step * per_row).enumerate() {
             interrupt.check()?;

@@ -70,9 +70,7 @@ impl<T: Scalar> Core<T> {
         let cells = self.cols[range.clone()].iter().zip(&self.costs[range]);
         cells.map(|(&col, cost)| (col as usize, cost.to_f64()))
     }
-}
 
-impl<T: Scalar> Core<T> {
     /// A row's least cost − v.
     pub fn least_difference(&self, row: usize, v: &[f64]) -> f64 {
         let differences = self.row_cells(row).map(|(col, cost)| cost - v[col]);

@@ -29,10 +29,9 @@ const CORE_ITERATIONS: usize = 8;
 /// A mass below this part of the mean counts as this.
 const LEAST_MASS: f64 = 1e-3;
 
-/// What a few rows tell of all: potentials of the columns, and what depends on them.
+/// A few rows, drawn in proportion to their mass, and what they tell of all.
 pub(super) struct Sampled {
     sample: Sample,
-    pub v: Vec<f64>,
     /// Largest |cost|, the unit of what is in `f32`.
     unit: f64,
     /// By how much the least of `BLOCK` costs exceeds the least of a row, on average.
@@ -48,39 +47,43 @@ struct Sample {
     costs: Vec<f32>,
 }
 
-/// Sinkhorn's algorithm on rows drawn in proportion to their mass.
-pub(super) fn sampled_sinkhorn<G: Geometry>(problem: &Transport<G>) -> Sampled {
-    let m = problem.b.len();
-    let unit = if problem.cost.max_abs() > 0.0 { problem.cost.max_abs() } else { 1.0 };
-    let (sample, spread, mean) = draw(problem, unit);
-    let logs: Vec<f32> = shares(&problem.b, problem.total).iter().map(|b| b.log2()).collect();
-    let per_unit = (std::f64::consts::LOG2_E / (EPSILON * spread.max(f64::MIN_POSITIVE))) as f32;
-    let (mut g, mut weights, mut sums) = (vec![0.0_f32; m], vec![0.0_f32; m], vec![0.0_f32; m]);
-    for _ in 0..ITERATIONS {
-        sums.fill(0.0);
-        for (costs, mass) in sample.costs.chunks_exact(m).zip(&sample.masses) {
-            dispatch(
-                #[inline(always)]
-                || add_row(costs, *mass, &g, per_unit, &mut weights, &mut sums),
-            );
-        }
-        for ((g, s), l) in g.iter_mut().zip(&sums).zip(&logs) {
-            if *s > f32::MIN_POSITIVE {
-                *g += (l - s.log2()) / per_unit;
+impl Sampled {
+    pub fn new<G: Geometry>(problem: &Transport<G>) -> Self {
+        let unit = problem.cost.unit();
+        let (sample, spread, mean) = draw(problem, unit);
+        let relative_spread = if mean > 0.0 { spread / mean } else { 1.0 };
+        Self { sample, unit, spread: spread * unit, relative_spread }
+    }
+
+    /// Potentials of the columns by Sinkhorn's algorithm.
+    pub fn sinkhorn<G>(&self, problem: &Transport<G>) -> Vec<f64> {
+        let m = problem.b.len();
+        let spread = self.spread / self.unit;
+        let logs: Vec<f32> = shares(&problem.b, problem.total).iter().map(|b| b.log2()).collect();
+        let per_unit = (std::f64::consts::LOG2_E / (EPSILON * spread.max(f64::MIN_POSITIVE))) as f32;
+        let (mut g, mut weights, mut sums) = (vec![0.0_f32; m], vec![0.0_f32; m], vec![0.0_f32; m]);
+        for _ in 0..ITERATIONS {
+            sums.fill(0.0);
+            for (costs, mass) in self.sample.costs.chunks_exact(m).zip(&self.sample.masses) {
+                dispatch(
+                    #[inline(always)]
+                    || add_row(costs, *mass, &g, per_unit, &mut weights, &mut sums),
+                );
+            }
+            for ((g, s), l) in g.iter_mut().zip(&sums).zip(&logs) {
+                if *s > f32::MIN_POSITIVE {
+                    *g += (l - s.log2()) / per_unit;
+                }
             }
         }
+        g.iter().map(|&x| f64::from(x) * self.unit).collect()
     }
-    let v = g.iter().map(|&x| f64::from(x) * unit).collect();
-    let relative_spread = if mean > 0.0 { spread / mean } else { 1.0 };
-    Sampled { sample, v, unit, spread: spread * unit, relative_spread }
-}
 
-impl Sampled {
-    /// Of each column a reduced cost that few of its cells are below.
-    pub fn column_limits(&self) -> Vec<f64> {
-        let m = self.v.len();
+    /// Under potentials v, of each column a reduced cost that few of its cells are below.
+    pub fn column_limits(&self, v: &[f64]) -> Vec<f64> {
+        let m = v.len();
         let (mut first, mut second) = (vec![f32::INFINITY; m], vec![f32::INFINITY; m]);
-        self.sample.for_each(self.unit, &self.v, |reduced, least| {
+        self.sample.for_each(self.unit, v, |reduced, least| {
             dispatch(
                 #[inline(always)]
                 || second_least(reduced, least, &mut first, &mut second),

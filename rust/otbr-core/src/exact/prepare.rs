@@ -5,7 +5,7 @@ use super::augment::Augmentation;
 use super::bounds::Bounds;
 use super::coarse::coarse_potentials;
 use super::core::Core;
-use super::duals::{Sampled, core_sinkhorn, sampled_sinkhorn};
+use super::duals::{Sampled, core_sinkhorn};
 use super::masses::IntegerMasses;
 use super::shortlist::{Shortlist, shortlist};
 use super::spanning;
@@ -34,28 +34,26 @@ const LOW_DIMENSION: f64 = 0.25;
 /// The spread of a sampled row, in spreads of a row of the core, roughly.
 const SPREAD_OF_CORE: f64 = 2.0;
 
-/// Potentials by Sinkhorn's algorithm or from a coarse problem, a core by their reduced costs, a flow on the core by
-/// augmenting paths, a basis from the flow.
+/// Potentials by Sinkhorn's algorithm or from a coarse problem, a core by their reduced costs, a flow
+/// on the core by augmenting paths, a basis from the flow.
 pub(super) fn prepare<G: Geometry>(
     problem: &Transport<G>,
     masses: &IntegerMasses,
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<Prepared<G::Cost>> {
-    let mut sampled = sampled_sinkhorn(problem);
-    let mut coarse = None;
-    if sampled.relative_spread < LOW_DIMENSION {
-        coarse = coarse_potentials(problem, threads, interrupt)?;
-    }
+    let sampled = Sampled::new(problem);
+    let coarse = if sampled.relative_spread < LOW_DIMENSION {
+        coarse_potentials(problem, threads, interrupt)?
+    } else {
+        None
+    };
     let from_coarse = coarse.is_some();
-    if let Some(v) = coarse {
-        sampled.v = v;
-    }
-    let limits = sampled.column_limits();
-    let Shortlist { core, bounds } = shortlist(&problem.cost, &sampled.v, &limits, threads, interrupt)?;
-    let Sampled { mut v, spread, .. } = sampled;
+    let mut v = coarse.unwrap_or_else(|| sampled.sinkhorn(problem));
+    let limits = sampled.column_limits(&v);
+    let Shortlist { core, bounds } = shortlist(&problem.cost, &v, &limits, threads, interrupt)?;
     if !from_coarse {
-        core_sinkhorn(problem, &core, &mut v, spread);
+        core_sinkhorn(problem, &core, &mut v, sampled.spread);
     }
     on_core(problem, masses, core, bounds, v, interrupt)
 }

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
 use crate::scalar::Scalar;
-use crate::simd::dispatch;
+use crate::simd::{dispatch, least_of_lanes};
 use crate::threads::Threads;
 
 /// Cells of each row with the least reduced costs.
@@ -40,7 +40,7 @@ pub(super) fn shortlist<G: Geometry>(
     interrupt: Interrupt<'_>,
 ) -> Result<Shortlist<G::Cost>> {
     let (n, m) = (geometry.rows(), geometry.cols());
-    let unit = if geometry.max_abs() > 0.0 { geometry.max_abs() } else { 1.0 };
+    let unit = geometry.unit();
     let chunk = n.div_ceil(PARTS).max(ROWS);
     let parts = threads.map_rows_in_steps(n, m, chunk, interrupt, |rows| {
         let mut part = Part::new(rows.len(), column_limits, unit);
@@ -179,14 +179,7 @@ fn least_of(block: &[[f32; LANES]]) -> f32 {
             lanes[k] = if group[k] < lanes[k] { group[k] } else { lanes[k] };
         }
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for k in 0..half {
-            lanes[k] = if lanes[k + half] < lanes[k] { lanes[k + half] } else { lanes[k] };
-        }
-        half /= 2;
-    }
-    lanes[0]
+    least_of_lanes(lanes)
 }
 
 /// For each column the rows of least reduced cost so far.
