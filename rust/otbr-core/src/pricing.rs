@@ -13,7 +13,7 @@ use crate::simd::{dispatch, least_of_lanes};
 const EXACT_ZERO: f64 = 1.0 / (1u128 << 80) as f64;
 
 /// Shifts that potentials in `f64` gather rounding of, before they are computed anew.
-pub(crate) const SHIFTS: u32 = 1024;
+pub(crate) const SHIFTS: u32 = 1 << 14;
 
 /// Cells whose reduced costs are asked for, row by row: all of a matrix, or some.
 pub(crate) trait Rows {

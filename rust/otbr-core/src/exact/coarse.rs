@@ -14,7 +14,7 @@ use crate::simd::dispatch;
 use crate::threads::Threads;
 
 /// Rows (columns) that one stands for, on average.
-const REPRESENTED: usize = 4;
+const REPRESENTED: usize = 6;
 
 /// Rows (columns) whose costs tell which columns (rows) are near each other.
 const LANDMARKS: usize = 8;

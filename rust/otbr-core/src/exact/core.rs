@@ -4,6 +4,9 @@ use crate::geometry::Geometry;
 use crate::pricing::{Cell, Rows};
 use crate::scalar::Scalar;
 
+/// Cells compared side by side.
+const LANES: usize = 4;
+
 /// Cells by row, columns in order.
 pub(super) struct Core<T> {
     start: Vec<usize>,
@@ -73,8 +76,18 @@ impl<T: Scalar> Core<T> {
 
     /// A row's least cost − v.
     pub fn least_difference(&self, row: usize, v: &[f64]) -> f64 {
-        let differences = self.row_cells(row).map(|(col, cost)| cost - v[col]);
-        differences.fold(f64::INFINITY, |a, b| if b < a { b } else { a })
+        let range = self.row(row);
+        let (cols, cols_tail) = self.cols[range.clone()].as_chunks::<LANES>();
+        let (costs, costs_tail) = self.costs[range].as_chunks::<LANES>();
+        let mut least = [f64::INFINITY; LANES];
+        for (cols, costs) in cols.iter().zip(costs) {
+            for k in 0..LANES {
+                let value = costs[k].to_f64() - v[cols[k] as usize];
+                least[k] = if value < least[k] { value } else { least[k] };
+            }
+        }
+        let tail = cols_tail.iter().zip(costs_tail).map(|(&col, cost)| cost.to_f64() - v[col as usize]);
+        tail.chain(least).fold(f64::INFINITY, |a, b| if b < a { b } else { a })
     }
 }
 

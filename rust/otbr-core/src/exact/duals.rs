@@ -17,14 +17,14 @@ const ROWS_PER_SAMPLE: usize = 8;
 const SAMPLES: (usize, usize) = (128, 512);
 
 /// Iterations on the sample, at this part of the spread of costs in a row.
-const ITERATIONS: usize = 4;
+const ITERATIONS: usize = 3;
 const EPSILON: f64 = 0.3;
 
 /// On the core: ε, what it is multiplied by from stage to stage, stages, iterations of each.
 const CORE_EPSILON: f64 = 0.1;
 const CORE_STEP: f64 = 0.5;
 const CORE_STAGES: usize = 6;
-const CORE_ITERATIONS: usize = 8;
+const CORE_ITERATIONS: usize = 16;
 
 /// A mass below this part of the mean counts as this.
 const LEAST_MASS: f64 = 1e-3;
@@ -218,8 +218,7 @@ pub(super) fn core_sinkhorn<G: Geometry>(
             for (i, mass) in a.iter().enumerate() {
                 let cells = core.row(i);
                 let (kernel, cols) = (&kernel[cells.clone()], &core.cols[cells]);
-                let total: f32 = kernel.iter().zip(cols).map(|(k, &j)| k * y[j as usize]).sum();
-                let x = mass / total;
+                let x = mass / weighted_sum(kernel, cols, &y);
                 for (k, &j) in kernel.iter().zip(cols) {
                     sums[j as usize] += k * x;
                 }
@@ -234,6 +233,19 @@ pub(super) fn core_sinkhorn<G: Geometry>(
             *v += f64::from(y.log2()) / per_unit;
         }
     }
+}
+
+/// Σ kernel[k] · y[cols[k]].
+fn weighted_sum(kernel: &[f32], cols: &[u32], y: &[f32]) -> f32 {
+    let ((kernel, kernel_tail), (cols, cols_tail)) = (kernel.as_chunks::<4>(), cols.as_chunks::<4>());
+    let mut sums = [0.0_f32; 4];
+    for (kernel, cols) in kernel.iter().zip(cols) {
+        for k in 0..4 {
+            sums[k] += kernel[k] * y[cols[k] as usize];
+        }
+    }
+    let tail = kernel_tail.iter().zip(cols_tail).map(|(k, &j)| k * y[j as usize]);
+    tail.chain(sums).sum()
 }
 
 /// 2ˣ for x ≤ 0, to about 1e-4; at least 2⁻⁶⁰.

@@ -6,6 +6,7 @@
 
 mod augment;
 mod bounds;
+mod candidates;
 mod coarse;
 mod core;
 mod duals;

@@ -6,6 +6,7 @@
 //! cost proven negative and a flow proven positive (`masses`), so each lowers the cost and the
 //! method ends.
 
+use super::candidates::Candidates;
 use super::engine::{Limit, Limits};
 use super::tree::Tree;
 use crate::double_double::Dd;
@@ -16,6 +17,10 @@ use crate::pricing::{Cell, Rows, SHIFTS};
 
 /// Pivots between two questions whether to stop.
 const PIVOTS_PER_CHECK: u64 = 32;
+
+/// Blocks that rows are priced in, unless blocks get longer than this.
+const BLOCKS: usize = 4;
+const MAX_BLOCK: usize = 2048;
 
 /// Pivot until none of the cells has a negative reduced cost, or a limit is reached.
 pub(super) fn optimize(
@@ -62,9 +67,7 @@ struct BlockSearch<'a, R> {
     cost_scale: f64,
     block: usize,
     at: usize,
-    candidates: Vec<Cell>,
-    /// A reduced cost above this counts as zero.
-    zero: f64,
+    candidates: Candidates,
     /// Rows of which nothing is known since the last candidates came up.
     unseen: usize,
     exact: bool,
@@ -76,10 +79,9 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
         Self {
             cells,
             cost_scale,
-            block: (rows / 8).clamp(1, 64),
+            block: (rows / BLOCKS).clamp(1, MAX_BLOCK),
             at: 0,
-            candidates: Vec::new(),
-            zero: 0.0,
+            candidates: Candidates::default(),
             unseen: rows,
             exact: false,
         }
@@ -88,7 +90,7 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
     /// A cell with negative reduced cost; none are left when all rows were seen without any.
     fn next(&mut self, tree: &Tree, interrupt: Interrupt<'_>) -> Result<Option<(Cell, Dd)>> {
         loop {
-            if let Some(best) = self.best_candidate(tree) {
+            if let Some(best) = self.candidates.take_best(tree) {
                 return Ok(Some(best));
             }
             if self.unseen == 0 {
@@ -105,38 +107,21 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
         (self.exact, self.unseen) = (true, self.cells.count());
     }
 
-    /// The most negative of the candidates; those that are no longer negative are dropped.
-    fn best_candidate(&mut self, tree: &Tree) -> Option<(Cell, Dd)> {
-        let mut best: Option<(Cell, Dd)> = None;
-        self.candidates.retain(|&cell| {
-            let reduced_cost = tree.reduced_cost(cell);
-            let negative = reduced_cost.hi < self.zero || (self.exact && below(reduced_cost, self.zero));
-            if negative && best.is_none_or(|b| reduced_cost.hi < b.1.hi) {
-                best = Some((cell, reduced_cost));
-            }
-            negative
-        });
-        best
-    }
-
     /// Price the next block.
     fn price_block(&mut self, tree: &Tree) {
         let potentials = tree.potentials(self.cost_scale);
         let rows = self.at..(self.at + self.block).min(self.cells.count());
-        self.zero = if self.exact { potentials.zero() } else { potentials.rough_zero() };
+        let zero = if self.exact { potentials.zero() } else { potentials.rough_zero() };
+        let mut found = Vec::new();
         if self.exact {
-            let find = |row| potentials.least_exact(self.cells, row, self.zero);
-            self.candidates.extend(rows.clone().filter_map(find).map(|found| found.0));
+            let find = |row| potentials.least_exact(self.cells, row, zero);
+            found.extend(rows.clone().filter_map(find).map(|found| found.0));
         } else {
-            potentials.least_below(self.cells, rows.clone(), self.zero, &mut self.candidates);
+            potentials.least_below(self.cells, rows.clone(), zero, &mut found);
         }
         let all = self.cells.count();
-        self.unseen = if self.candidates.is_empty() { self.unseen.saturating_sub(rows.len()) } else { all };
+        self.unseen = if found.is_empty() { self.unseen.saturating_sub(rows.len()) } else { all };
         self.at = if rows.end == all { 0 } else { rows.end };
+        self.candidates.fill(found, zero, tree);
     }
-}
-
-/// Whether a number whose high part is not below `limit` is, by its low part.
-fn below(x: Dd, limit: f64) -> bool {
-    x.hi == limit && x.lo < 0.0
 }

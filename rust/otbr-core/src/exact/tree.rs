@@ -37,6 +37,8 @@ pub(super) struct Tree {
     lo: Vec<f64>,
     /// Whether the low parts are kept up.
     exact: bool,
+    /// Nodes that pivots have shifted, each time counted.
+    shifted: u64,
 }
 
 impl Tree {
@@ -55,6 +57,7 @@ impl Tree {
             hi: vec![0.0; nodes],
             lo: vec![0.0; nodes],
             exact: false,
+            shifted: 0,
         };
         let (start, arcs) = adjacency(n, nodes, cells);
         let mut stack: Vec<u32> = vec![0];
@@ -135,6 +138,11 @@ impl Tree {
     pub fn into_duals(mut self) -> Duals {
         let (v_hi, v_lo) = (self.hi.split_off(self.n), self.lo.split_off(self.n));
         Duals { u_hi: self.hi, u_lo: self.lo, v_hi, v_lo }
+    }
+
+    /// How many potentials pivots have shifted so far.
+    pub fn shifted(&self) -> u64 {
+        self.shifted
     }
 
     /// cost − u − v of a cell, in the precision that potentials are kept in.
@@ -307,30 +315,39 @@ impl Tree {
     fn shift(&mut self, inner: u32, reduced_cost: Dd) {
         let rows_up = if self.is_row(inner) { reduced_cost } else { -reduced_cost };
         let (inside, all) = (self.size[inner as usize] as usize, self.parent.len());
+        let last = self.last[inner as usize];
         if 2 * inside <= all {
-            self.shift_stretch(inner, inside, rows_up);
+            self.shift_stretch(inner, last, inside, rows_up);
         } else {
-            let after = self.next[self.last[inner as usize] as usize];
-            self.shift_stretch(after, all - inside, -rows_up);
+            let (first, last) = (self.next[last as usize], self.prev[inner as usize]);
+            self.shift_stretch(first, last, all - inside, -rows_up);
         }
     }
 
-    /// Add to the rows among `count` nodes of the ring, subtract from the columns.
-    fn shift_stretch(&mut self, mut x: u32, count: usize, rows_up: Dd) {
+    /// Add to the rows in a stretch of the ring, of `count` nodes, and subtract from the columns.
+    fn shift_stretch(&mut self, first: u32, last: u32, count: usize, rows_up: Dd) {
+        self.shifted += count as u64;
+        // From both ends: each step waits for the one before it.
+        let (mut x, mut y) = (first, last);
+        for _ in 0..count / 2 {
+            self.shift_node(x, rows_up);
+            self.shift_node(y, rows_up);
+            (x, y) = (self.next[x as usize], self.prev[y as usize]);
+        }
+        if count % 2 == 1 {
+            self.shift_node(x, rows_up);
+        }
+    }
+
+    #[inline(always)]
+    fn shift_node(&mut self, x: u32, rows_up: Dd) {
+        let delta = if self.is_row(x) { rows_up } else { -rows_up };
         if self.exact {
-            for _ in 0..count {
-                let delta = if self.is_row(x) { rows_up } else { -rows_up };
-                let potential = self.potential(x) + delta;
-                self.hi[x as usize] = potential.hi;
-                self.lo[x as usize] = potential.lo;
-                x = self.next[x as usize];
-            }
+            let potential = self.potential(x) + delta;
+            self.hi[x as usize] = potential.hi;
+            self.lo[x as usize] = potential.lo;
         } else {
-            let rows_up = rows_up.to_f64();
-            for _ in 0..count {
-                self.hi[x as usize] += if self.is_row(x) { rows_up } else { -rows_up };
-                x = self.next[x as usize];
-            }
+            self.hi[x as usize] += delta.hi;
         }
     }
 }
