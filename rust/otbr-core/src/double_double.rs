@@ -34,6 +34,15 @@ impl Dd {
         Self::product(self.hi, x) + Self::product(self.lo, x)
     }
 
+    /// a − x − y, rounded to `f64`: off by at most 2⁻¹⁰³ of the largest of the three, or by the
+    /// rounding of the result. Quicker than two differences, and it vectorises.
+    #[inline(always)]
+    pub fn difference(a: f64, x: Self, y: Self) -> f64 {
+        let (d, e) = two_sum(a, -x.hi);
+        let (d, f) = two_sum(d, -y.hi);
+        d + ((e + f) - x.lo - y.lo)
+    }
+
     /// Rounded to `f64`.
     pub fn to_f64(self) -> f64 {
         self.hi + self.lo
@@ -100,6 +109,20 @@ mod tests {
             let back = s.hi as i128 + s.lo as i128;
             let error = (back - (a + b)).unsigned_abs();
             prop_assert!(error <= ((a + b).unsigned_abs() >> 100) + 1, "{a} + {b} is off by {error}");
+        }
+
+        #[test]
+        fn differences_are_exact_to_100_bits(
+            a in -(1i64 << 52)..1 << 52, x in -(1i128 << 99)..1 << 99, y in -(1i128 << 99)..1 << 99
+        ) {
+            // With and without cancellation.
+            for y in [y, -x, (i128::from(a) << 47) - x] {
+                let a = i128::from(a) << 47;
+                let difference = Dd::difference(a as f64, exact(x), exact(y));
+                let (found, right) = (difference as i128, a - x - y);
+                let error = (found - right).unsigned_abs();
+                prop_assert!(error <= (right.unsigned_abs() >> 52) + 1, "{a} - {x} - {y} is off by {error}");
+            }
         }
 
         #[test]

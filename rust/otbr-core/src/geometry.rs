@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use crate::error::Result;
 use crate::problem::MatrixView;
 use crate::scalar::Scalar;
+use crate::threads::Threads;
 
 /// Costs between n rows and m columns.
 pub trait Geometry: Sync {
@@ -15,10 +17,16 @@ pub trait Geometry: Sync {
     fn cols(&self) -> usize;
     /// At least the largest absolute cost.
     fn max_abs(&self) -> f64;
-    /// The largest absolute cost, nearly, or 1 where all are 0: what costs may be divided by.
-    fn unit(&self) -> f64 {
-        if self.max_abs() > 0.0 { self.max_abs() } else { 1.0 }
+    /// The same, for which all costs are read and checked unless they were before.
+    ///
+    /// # Errors
+    /// A cost that is not finite.
+    fn read(&self, _threads: &Threads) -> Result<f64> {
+        Ok(self.max_abs())
     }
+    /// Take what was found when all costs were read for another purpose: the largest absolute one,
+    /// not finite where one is not.
+    fn learn(&self, _extent: f64) {}
     /// One cost; the same number that `stretch` gives.
     fn at(&self, row: usize, col: usize) -> f64;
     /// The costs of a row's columns `cols`, in `buffer` unless they are in memory.
@@ -43,6 +51,14 @@ impl<T: Scalar> Geometry for MatrixView<'_, T> {
 
     fn max_abs(&self) -> f64 {
         self.max_abs()
+    }
+
+    fn read(&self, threads: &Threads) -> Result<f64> {
+        self.read(threads)
+    }
+
+    fn learn(&self, extent: f64) {
+        self.learn(extent);
     }
 
     #[inline(always)]

@@ -15,6 +15,9 @@ const EXACT_ZERO: f64 = 1.0 / (1u128 << 80) as f64;
 /// Shifts that potentials in `f64` gather rounding of, before they are computed anew.
 pub(crate) const SHIFTS: u32 = 1 << 14;
 
+/// Costs whose reduced costs are computed together.
+const STRETCH: usize = 64;
+
 /// Cells whose reduced costs are asked for, row by row: all of a matrix, or some.
 pub(crate) trait Rows {
     /// Number of rows.
@@ -163,6 +166,32 @@ impl<'a> Potentials<'a> {
                 found.extend(first);
             }
         }
+    }
+
+    /// The least reduced cost of a row's costs from column `first` on, exactly but for the rounding
+    /// of the result, and its column.
+    pub fn least_of_stretch<T: Scalar>(&self, row: usize, first: usize, costs: &[T]) -> (f64, usize) {
+        let (u, cols) = (self.u.at(row), first..first + costs.len());
+        let v = Halves { hi: &self.v.hi[cols.clone()], lo: &self.v.lo[cols] };
+        let mut best = (f64::INFINITY, first);
+        dispatch(
+            #[inline(always)]
+            || {
+                for (k, costs) in costs.chunks(STRETCH).enumerate() {
+                    let (mut reduced, start) = ([f64::INFINITY; STRETCH], k * STRETCH);
+                    let v = v.hi[start..].iter().zip(&v.lo[start..]).map(|(&hi, &lo)| Dd { hi, lo });
+                    for ((r, c), v) in reduced.iter_mut().zip(costs).zip(v) {
+                        *r = Dd::difference(c.to_f64(), u, v);
+                    }
+                    let least = least_of_lanes(reduced);
+                    if least < best.0 {
+                        let place = reduced.iter().position(|&r| r == least).unwrap_or(0);
+                        best = (least, first + start + place);
+                    }
+                }
+            },
+        );
+        best
     }
 
     /// The cell of least reduced cost in a row, exactly, if that is below `limit`.

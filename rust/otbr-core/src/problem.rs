@@ -1,5 +1,7 @@
 //! Checked input: a cost matrix and two marginals. A `Problem` that exists can be solved.
 
+use std::sync::OnceLock;
+
 use crate::double_double::Dd;
 use crate::error::{Error, Result};
 use crate::geometry::Geometry;
@@ -18,16 +20,21 @@ const MAX_NODES: usize = (u32::MAX >> 1) as usize;
 const MASS_TOLERANCE: f64 = 1e-6;
 
 /// A row-major matrix that somebody else owns, with finite entries.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct MatrixView<'a, T> {
+    name: &'static str,
     data: &'a [T],
     rows: usize,
     cols: usize,
-    max_abs: f64,
+    /// Largest absolute entry, once all were read; not finite where an entry is not.
+    max_abs: OnceLock<f64>,
 }
 
 impl<'a, T: Scalar> MatrixView<'a, T> {
     /// Check shape, finiteness and magnitude. `name` is what messages call the matrix.
+    ///
+    /// # Errors
+    /// A shape that does not fit the data or this machine, or an entry that is not finite.
     pub fn new(
         name: &'static str,
         data: &'a [T],
@@ -35,6 +42,16 @@ impl<'a, T: Scalar> MatrixView<'a, T> {
         cols: usize,
         threads: &Threads,
     ) -> Result<Self> {
+        let view = Self::unread(name, data, rows, cols)?;
+        view.read(threads)?;
+        Ok(view)
+    }
+
+    /// Check the shape alone: whoever reads all entries checks them (`read`).
+    ///
+    /// # Errors
+    /// A shape that does not fit the data or this machine.
+    pub fn unread(name: &'static str, data: &'a [T], rows: usize, cols: usize) -> Result<Self> {
         if rows == 0 || cols == 0 {
             return Err(Error::Empty { name, rows, cols });
         }
@@ -45,14 +62,27 @@ impl<'a, T: Scalar> MatrixView<'a, T> {
             let expected = rows.saturating_mul(cols);
             return Err(Error::Shape { name, unit: "entries", found: data.len(), expected });
         }
-        let max_abs = max_abs(data, rows, cols, threads);
+        Ok(Self { name, data, rows, cols, max_abs: OnceLock::new() })
+    }
+
+    /// Largest absolute entry, for which all are read unless they were before.
+    ///
+    /// # Errors
+    /// An entry that is not finite.
+    pub fn read(&self, threads: &Threads) -> Result<f64> {
+        let max_abs = *self.max_abs.get_or_init(|| max_abs(self.data, self.rows, self.cols, threads));
         if !max_abs.is_finite() {
             // The maximum says that there is one; look for the first only now.
-            let bad = data.iter().position(|x| !x.to_f64().is_finite()).unwrap_or(0);
-            let value = data[bad].to_f64();
-            return Err(Error::NonFinite { name, row: bad / cols, col: bad % cols, value });
+            let bad = self.data.iter().position(|x| !x.to_f64().is_finite()).unwrap_or(0);
+            let (name, row, col) = (self.name, bad / self.cols, bad % self.cols);
+            return Err(Error::NonFinite { name, row, col, value: self.data[bad].to_f64() });
         }
-        Ok(Self { data, rows, cols, max_abs })
+        Ok(max_abs)
+    }
+
+    /// Take what was found when all entries were read for another purpose.
+    pub(crate) fn learn(&self, extent: f64) {
+        self.max_abs.get_or_init(|| extent);
     }
 
     /// Number of rows.
@@ -67,7 +97,7 @@ impl<'a, T: Scalar> MatrixView<'a, T> {
 
     /// Largest absolute entry.
     pub fn max_abs(&self) -> f64 {
-        self.max_abs
+        *self.max_abs.get_or_init(|| max_abs(self.data, self.rows, self.cols, &Threads::one()))
     }
 
     /// All entries, row by row.
@@ -90,35 +120,59 @@ impl<'a, T: Scalar> MatrixView<'a, T> {
 
 /// Largest absolute entry; not finite when any entry is not.
 fn max_abs<T: Scalar>(data: &[T], rows: usize, cols: usize, threads: &Threads) -> f64 {
-    const LANES: usize = 32;
-    threads
-        .map_rows(rows, cols, 64, |range| {
-            let part = &data[range.start * cols..range.end * cols];
-            dispatch(
-                #[inline(always)]
-                || {
-                    let (mut largest, mut poison) = ([0.0_f64; LANES], [0.0_f64; LANES]);
-                    let (head, tail) = part.as_chunks::<LANES>();
-                    for chunk in head {
-                        for k in 0..LANES {
-                            let x = chunk[k].to_f64();
-                            largest[k] = if x.abs() > largest[k] { x.abs() } else { largest[k] };
-                            // A NaN loses every comparison; 0 · x is NaN for it and for infinity.
-                            poison[k] += 0.0 * x;
-                        }
-                    }
-                    for x in tail {
-                        let x = x.to_f64();
-                        largest[0] = if x.abs() > largest[0] { x.abs() } else { largest[0] };
-                        poison[0] += 0.0 * x;
-                    }
-                    let largest = largest.iter().fold(0.0, |a: f64, &b| a.max(b));
-                    largest + poison.iter().sum::<f64>()
-                },
-            )
-        })
-        .into_iter()
-        .fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+    let parts = threads.map_rows(rows, cols, 64, |range| {
+        let part = &data[range.start * cols..range.end * cols];
+        dispatch(
+            #[inline(always)]
+            || {
+                let mut extent = Extent::default();
+                extent.take(part);
+                extent.value()
+            },
+        )
+    });
+    largest_extent(parts)
+}
+
+/// The largest of extents, not finite if one is not.
+pub(crate) fn largest_extent(extents: impl IntoIterator<Item = f64>) -> f64 {
+    extents.into_iter().fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+}
+
+/// The largest absolute value of many, and whether all are finite.
+#[derive(Default)]
+pub(crate) struct Extent {
+    largest: [f64; EXTENT_LANES],
+    poison: [f64; EXTENT_LANES],
+}
+
+const EXTENT_LANES: usize = 32;
+
+impl Extent {
+    #[inline(always)]
+    pub fn take<T: Scalar>(&mut self, values: &[T]) {
+        let (head, tail) = values.as_chunks::<EXTENT_LANES>();
+        for chunk in head {
+            for (lane, x) in chunk.iter().enumerate() {
+                self.take_one(lane, x.to_f64());
+            }
+        }
+        for x in tail {
+            self.take_one(0, x.to_f64());
+        }
+    }
+
+    #[inline(always)]
+    fn take_one(&mut self, lane: usize, x: f64) {
+        self.largest[lane] = if x.abs() > self.largest[lane] { x.abs() } else { self.largest[lane] };
+        // A NaN loses every comparison; 0 · x is NaN for it and for infinity.
+        self.poison[lane] += 0.0 * x;
+    }
+
+    /// The largest, or NaN where something was not finite.
+    pub fn value(&self) -> f64 {
+        self.largest.iter().fold(0.0, |a: f64, &b| a.max(b)) + self.poison.iter().sum::<f64>()
+    }
 }
 
 /// An optimal transport problem: minimise ⟨P, M⟩ over P ≥ 0 with P1 = a, Pᵀ1 = b.
@@ -138,8 +192,20 @@ pub type Problem<'a, T> = Transport<MatrixView<'a, T>>;
 
 impl<G: Geometry> Transport<G> {
     /// Check magnitudes and marginals; b is scaled to the sum of a.
+    ///
+    /// # Errors
+    /// Costs or masses out of range or of the wrong number, or masses whose sums differ.
     pub fn new(cost: G, a: &[f64], b: &[f64]) -> Result<Self> {
-        check_magnitude("the largest |M|", cost.max_abs())?;
+        let problem = Self::unread(cost, a, b)?;
+        problem.read(&Threads::one())?;
+        Ok(problem)
+    }
+
+    /// Check marginals alone: whoever reads all costs checks them (`read`).
+    ///
+    /// # Errors
+    /// Masses out of range or of the wrong number, or whose sums differ.
+    pub fn unread(cost: G, a: &[f64], b: &[f64]) -> Result<Self> {
         let total = check_masses("a", a, cost.rows())?;
         let total_b = check_masses("b", b, cost.cols())?;
         check_magnitude("the sum of a", total)?;
@@ -147,6 +213,14 @@ impl<G: Geometry> Transport<G> {
             return Err(Error::MassMismatch { a: total, b: total_b, tolerance: MASS_TOLERANCE });
         }
         Ok(Self::balanced(cost, a.to_vec(), b.to_vec()))
+    }
+
+    /// Check the costs, for which all are read unless they were before.
+    ///
+    /// # Errors
+    /// Costs that are not finite or out of range.
+    pub fn read(&self, threads: &Threads) -> Result<()> {
+        check_magnitude("the largest |M|", self.cost.read(threads)?)
     }
 
     /// From masses that are none below 0 and not all 0; b is scaled to the sum of a.

@@ -133,8 +133,37 @@ proptest! {
     }
 }
 
+/// Costs of each kind that is prepared in its own way: without structure, distances in the plane,
+/// ties.
+fn kinds(n: usize) -> [Vec<f64>; 3] {
+    let points: Vec<f64> = scattered(2 * n as u64);
+    let at = |i: usize| (points[2 * i], points[2 * i + 1]);
+    let distance = |k: usize| (at(k / n).0 - at(k % n).1).hypot(at(k / n).1 - at(k % n).0);
+    let tie = |c: f64| (c / 1_677_722.0).floor();
+    let scattered = scattered((n * n) as u64);
+    [scattered.clone(), (0..n * n).map(distance).collect(), scattered.into_iter().map(tie).collect()]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(30))]
+
+    /// Costs that are checked while they are read are checked all the same.
+    #[test]
+    fn a_cost_that_is_not_finite_is_named_wherever_it_is(
+        row in 0usize..300, col in 0usize..300, value in prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY]),
+        metric in any::<bool>(), two in any::<bool>()
+    ) {
+        let (n, threads) = (300, Threads::new(Some(1 + usize::from(two))).unwrap());
+        for mut cost in kinds(n) {
+            cost[row * n + col] = value;
+            let view = MatrixView::unread("M", &cost, n, n).unwrap();
+            let problem = Problem::unread(view, &vec![1.0; n], &vec![1.0; n]).unwrap();
+            let options = ExactOptions { metric, ..ExactOptions::default() };
+            let error = solve(&problem, options, &threads, Interrupt::never()).err().unwrap();
+            let named = matches!(error, Error::NonFinite { row: r, col: c, .. } if (r, c) == (row, col));
+            prop_assert!(named, "{error}");
+        }
+    }
 
     #[test]
     fn threads_do_not_matter(seed in any::<u64>(), n in 100usize..200, m in 600usize..800) {
@@ -144,6 +173,24 @@ proptest! {
         let three = solved(&cost, &a, &b, &Threads::new(Some(3)).unwrap());
         prop_assert_eq!(one.plan, three.plan);
         prop_assert_eq!(one.certificate, three.certificate);
+    }
+}
+
+#[test]
+fn costs_of_any_kind_and_scale_are_solved_with_a_proof() {
+    let (n, threads) = (300, Threads::one());
+    for cost in kinds(n) {
+        for scale in [1e-90, 1.0, 1e90] {
+            let cost: Vec<f64> = cost.iter().map(|c| c * scale).collect();
+            // Costs that the first rows do not tell of.
+            let mut uneven = cost.clone();
+            uneven[..n].fill(0.0);
+            uneven[n * n - 1] *= 1e15;
+            for cost in [cost, uneven] {
+                let masses: Vec<f64> = (0..n).map(|i| (1 + i % 7) as f64).collect();
+                solved(&cost, &masses, &vec![masses.iter().sum::<f64>() / n as f64; n], &threads);
+            }
+        }
     }
 }
 

@@ -42,7 +42,7 @@ proptest! {
         let relaxation = Relaxation { rows, columns, reference: Reference::Ones };
         let options = SinkhornOptions { reg: 10f64.powf(reg_exponent), stop_threshold: 1e-8, ..OPTIONS };
         let solution =
-            sinkhorn_unbalanced(view, (&a, &b), relaxation, options, &threads, Interrupt::never()).unwrap();
+            sinkhorn_unbalanced(view.clone(), (&a, &b), relaxation, options, &threads, Interrupt::never()).unwrap();
         let plan = dense_plan(&view, &solution.f, &solution.g, options.reg, &threads).unwrap();
         prop_assert!(plan.iter().all(|p| p.is_finite()));
         let (row_sums, column_sums) = sums(&plan, b.len());
@@ -63,7 +63,7 @@ proptest! {
         let view = MatrixView::new("M", &cost, a.len(), b.len(), &threads).unwrap();
         let mass = part * a.iter().sum::<f64>().min(b.iter().sum());
         let solution =
-            sinkhorn_partial(view, (&a, &b), mass, OPTIONS, &threads, Interrupt::never()).unwrap();
+            sinkhorn_partial(view.clone(), (&a, &b), mass, OPTIONS, &threads, Interrupt::never()).unwrap();
         let plan = dense_plan(&view, &solution.f, &solution.g, OPTIONS.reg, &threads).unwrap();
         let (rows, columns) = sums(&plan, b.len());
         prop_assert!((plan.iter().sum::<f64>() - mass).abs() <= 1e-9 * mass);
@@ -98,8 +98,10 @@ fn threads_do_not_matter() {
     let run = |threads: &Threads| {
         let view = MatrixView::new("M", &cost, n, m, threads).unwrap();
         let unbalanced =
-            sinkhorn_unbalanced(view, (&a, &b), relaxation, OPTIONS, threads, Interrupt::never()).unwrap();
-        let partial = sinkhorn_partial(view, (&a, &b), 0.5, OPTIONS, threads, Interrupt::never()).unwrap();
+            sinkhorn_unbalanced(view.clone(), (&a, &b), relaxation, OPTIONS, threads, Interrupt::never())
+                .unwrap();
+        let partial =
+            sinkhorn_partial(view.clone(), (&a, &b), 0.5, OPTIONS, threads, Interrupt::never()).unwrap();
         let rounded = round_plan(view, &a, &a.repeat(2)[..m], threads, Interrupt::never()).err();
         (unbalanced.f, unbalanced.g, partial.f, partial.g, rounded)
     };
@@ -113,16 +115,17 @@ fn strengths_and_masses_out_of_range_are_refused() {
     for rows in [0.0, -1.0, f64::NAN] {
         let relaxation = Relaxation { rows, columns: 1.0, reference: Reference::Product };
         let masses = (&[1.0][..], &[0.5, 0.5][..]);
-        let result = sinkhorn_unbalanced(view, masses, relaxation, OPTIONS, &threads, Interrupt::never());
+        let result =
+            sinkhorn_unbalanced(view.clone(), masses, relaxation, OPTIONS, &threads, Interrupt::never());
         assert!(matches!(result, Err(Error::Parameter { name: "reg_m", .. })), "reg_m = {rows}");
     }
     for mass in [0.0, -1.0, 1.1, f64::NAN] {
         let masses = (&[1.0][..], &[0.5, 0.7][..]);
-        let result = sinkhorn_partial(view, masses, mass, OPTIONS, &threads, Interrupt::never());
+        let result = sinkhorn_partial(view.clone(), masses, mass, OPTIONS, &threads, Interrupt::never());
         assert!(matches!(result, Err(Error::Parameter { name: "m", .. })), "m = {mass}");
     }
     let relaxation = Relaxation { rows: 1.0, columns: 1.0, reference: Reference::Product };
     let masses = (&[1.0][..], &[0.0, 0.0][..]);
-    let result = sinkhorn_unbalanced(view, masses, relaxation, OPTIONS, &threads, Interrupt::never());
+    let result = sinkhorn_unbalanced(view.clone(), masses, relaxation, OPTIONS, &threads, Interrupt::never());
     assert!(matches!(result, Err(Error::NoMass { name: "b" })));
 }

@@ -147,14 +147,17 @@ fn exact<T: Scalar>(
     callback: Option<&Py<PyAny>>,
     threads: &Threads,
 ) -> PyResult<ExactSolution> {
-    let solution = run_watched(py, callback, |interrupt| match cost.view("M", threads) {
-        Err(Error::NonFinite { value: f64::INFINITY, .. }) => {
-            let allowed = Allowed::new(cost.data(), cost.cols())?;
-            let view = MatrixView::new("M", &allowed.data, cost.rows(), cost.cols(), threads)?;
-            let solution = solve(&Problem::new(view, a, b)?, options, threads, interrupt)?;
-            allowed.without_forbidden(cost.data(), solution)
+    let solution = run_watched(py, callback, |interrupt| {
+        let problem = Problem::unread(cost.unread("M")?, a, b)?;
+        match solve(&problem, options, threads, interrupt) {
+            Err(Error::NonFinite { value: f64::INFINITY, .. }) => {
+                let allowed = Allowed::new(cost.data(), cost.cols())?;
+                let view = MatrixView::unread("M", &allowed.data, cost.rows(), cost.cols())?;
+                let solution = solve(&Problem::unread(view, a, b)?, options, threads, interrupt)?;
+                allowed.without_forbidden(cost.data(), solution)
+            }
+            solution => solution,
         }
-        view => solve(&Problem::new(view?, a, b)?, options, threads, interrupt),
     })?;
     Ok(to_python(py, solution))
 }

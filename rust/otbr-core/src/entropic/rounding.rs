@@ -26,6 +26,7 @@ pub fn round_plan<T: Scalar>(
     }
     // The plan stands where a problem has its cost: the same checks of shapes and masses.
     let problem = Problem::new(plan, a, b)?;
+    let plan = &problem.cost;
     let m = plan.cols();
     let mut out = vec![0.0; plan.data().len()];
     threads.fill_rows(&mut out, m, CHUNK, |first, rows| {

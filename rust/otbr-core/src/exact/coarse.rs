@@ -30,15 +30,17 @@ const JUDGED: usize = 2048;
 /// costs do not tell who is near whom.
 pub(super) fn coarse_potentials<G: Geometry>(
     problem: &Transport<G>,
+    unit: f64,
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<Option<Vec<f64>>> {
     let cost = &problem.cost;
     let (n, m) = (cost.rows(), cost.cols());
     let (rows, cols) = (spaced(n.div_ceil(REPRESENTED), n), spaced(m.div_ceil(REPRESENTED), m));
-    let at_rows = nearest(&row_profiles(cost), &rows);
-    let at_cols = nearest(&column_profiles(cost), &cols);
-    if distortion(cost, (&rows, &at_rows), (&cols, &at_cols)) > TRUSTED {
+    let at_rows = nearest(&row_profiles(cost, unit), &rows);
+    let at_cols = nearest(&column_profiles(cost, unit), &cols);
+    let distortion = distortion(cost, (&rows, &at_rows), (&cols, &at_cols));
+    if distortion.is_nan() || distortion > TRUSTED {
         return Ok(None);
     }
     let mut buffer = Vec::new();
@@ -47,7 +49,7 @@ pub(super) fn coarse_potentials<G: Geometry>(
         let costs = cost.stretch(i, 0..m, &mut buffer);
         matrix.extend(cols.iter().map(|&j| costs[j]));
     }
-    let view = MatrixView::new("M", &matrix, rows.len(), cols.len(), threads)?;
+    let view = MatrixView::unread("M", &matrix, rows.len(), cols.len())?;
     let (a, b) = (gathered(&at_rows, rows.len(), &problem.a), gathered(&at_cols, cols.len(), &problem.b));
     let smaller = Transport::balanced(view, a, b);
     let mut limits = Limits::new(u64::MAX, None);
@@ -75,15 +77,13 @@ fn spaced(count: usize, of: usize) -> Vec<usize> {
 }
 
 /// Costs to the landmarks, landmark by landmark, of all rows.
-fn row_profiles(cost: &impl Geometry) -> Vec<f32> {
-    let unit = cost.max_abs().max(f64::MIN_POSITIVE);
+fn row_profiles(cost: &impl Geometry, unit: f64) -> Vec<f32> {
     let profile = |j| (0..cost.rows()).map(move |i| (cost.at(i, j) / unit) as f32);
     spaced(LANDMARKS, cost.cols()).into_iter().flat_map(profile).collect()
 }
 
 /// Likewise of all columns.
-fn column_profiles(cost: &impl Geometry) -> Vec<f32> {
-    let unit = cost.max_abs().max(f64::MIN_POSITIVE);
+fn column_profiles(cost: &impl Geometry, unit: f64) -> Vec<f32> {
     let profile = |i| (0..cost.cols()).map(move |j| (cost.at(i, j) / unit) as f32);
     spaced(LANDMARKS, cost.rows()).into_iter().flat_map(profile).collect()
 }

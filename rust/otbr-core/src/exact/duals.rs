@@ -5,12 +5,15 @@
 use super::bounds::BLOCK;
 use super::core::Core;
 use crate::geometry::Geometry;
-use crate::problem::Transport;
+use crate::problem::{Extent, Transport};
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 
 /// Entries handled together.
 const LANES: usize = 16;
+
+/// Rows that tell what costs measure.
+const UNIT_ROWS: usize = 16;
 
 /// One row in so many is drawn, within limits.
 const ROWS_PER_SAMPLE: usize = 8;
@@ -32,8 +35,8 @@ const LEAST_MASS: f64 = 1e-3;
 /// A few rows, drawn in proportion to their mass, and what they tell of all.
 pub(super) struct Sampled {
     sample: Sample,
-    /// Largest |cost|, the unit of what is in `f32`.
-    unit: f64,
+    /// Largest |cost| in some rows, or 1: the unit of what is in `f32`.
+    pub unit: f64,
     /// By how much the least of `BLOCK` costs exceeds the least of a row, on average.
     pub spread: f64,
     /// The same as a part of what the mean of a row exceeds its least by.
@@ -49,9 +52,9 @@ struct Sample {
 
 impl Sampled {
     pub fn new<G: Geometry>(problem: &Transport<G>) -> Self {
-        let unit = problem.cost.unit();
+        let unit = unit_of(&problem.cost);
         let (sample, spread, mean) = draw(problem, unit);
-        let relative_spread = if mean > 0.0 { spread / mean } else { 1.0 };
+        let relative_spread = if mean > 0.0 { spread / mean } else { 0.0 };
         Self { sample, unit, spread: spread * unit, relative_spread }
     }
 
@@ -122,6 +125,17 @@ fn second_least(reduced: &[f32], least: f32, first: &mut [f32], second: &mut [f3
         *f = if r < *f { r } else { *f };
         *s = if larger < *s { larger } else { *s };
     }
+}
+
+/// The largest |cost| in a few rows, or 1 where that is no number to divide by.
+pub(super) fn unit_of<G: Geometry>(cost: &G) -> f64 {
+    let (n, m) = (cost.rows(), cost.cols());
+    let (mut extent, mut buffer) = (Extent::default(), Vec::new());
+    for k in 0..UNIT_ROWS.min(n) {
+        extent.take(cost.stretch(k * n / UNIT_ROWS.min(n), 0..m, &mut buffer));
+    }
+    let largest = extent.value();
+    if largest.is_normal() { largest } else { 1.0 }
 }
 
 /// Rows at equal distances along the sum of masses. With them by how much the least of `BLOCK` costs exceeds

@@ -68,6 +68,9 @@ pub(super) fn solve<G: Geometry>(
         Search::Core => true,
         Search::Whole => false,
     };
+    if options.start.is_some() || !on_core {
+        problem.read(threads)?;
+    }
     let Prepared { mut tree, mut core, mut bounds, smooth } = match options.start {
         Some(start) if on_core => prepare_from(problem, &masses, start, threads, interrupt)?,
         None if on_core => prepare(problem, &masses, threads, interrupt)?,

@@ -4,7 +4,8 @@ use super::bounds::{BLOCK, Bound, Bounds, Rises};
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
-use crate::pricing::{Cell, Potentials, least_difference, places_up_to};
+use crate::pricing::{Cell, Potentials, least_difference};
+use crate::scalar::Scalar;
 use crate::threads::Threads;
 
 /// Rows looked at together.
@@ -71,7 +72,7 @@ impl<G: Geometry> RowView<'_, G> {
         if least - u > limit + rounding {
             return;
         }
-        let Some((cell, reduced_cost)) = self.least_exact(row, least + 2.0 * rounding) else { return };
+        let (cell, reduced_cost) = self.least_exact(row, least + 2.0 * rounding);
         look.least = look.least.min(reduced_cost);
         if reduced_cost < zero {
             look.negative.push(cell);
@@ -99,41 +100,37 @@ impl<G: Geometry> RowView<'_, G> {
         }
     }
 
-    /// The cell of least reduced cost, exactly, among those whose cost − v is up to `bound`.
-    fn least_exact(&mut self, row: usize, bound: f64) -> Option<(Cell, f64)> {
-        let mut best: Option<(Cell, crate::double_double::Dd)> = None;
+    /// The cell of least reduced cost, exactly, among blocks whose least cost − v is up to `bound`.
+    fn least_exact(&mut self, row: usize, bound: f64) -> (Cell, f64) {
+        let (mut least, mut col) = (f64::INFINITY, 0);
         for k in 0..self.near.len() {
-            let (block, least) = self.near[k];
-            if least > bound {
+            if self.near[k].1 > bound {
                 continue;
             }
-            let columns = self.columns(block);
+            let columns = self.columns(self.near[k].0);
             let first = columns.start;
-            let v = &self.potentials.v()[columns.clone()];
             let costs = self.geometry.stretch(row, columns, &mut self.buffer);
-            places_up_to(costs, v, bound, |k| {
-                let cell = Cell { row, col: first + k, cost: crate::scalar::Scalar::to_f64(costs[k]) };
-                let exact = self.potentials.reduced_cost(cell);
-                if best.is_none_or(|b| (exact - b.1).to_f64() < 0.0) {
-                    best = Some((cell, exact));
-                }
-            });
+            let of_block = self.potentials.least_of_stretch(row, first, costs);
+            (least, col) = if of_block.0 < least { of_block } else { (least, col) };
         }
-        best.map(|(cell, exact)| (cell, exact.to_f64()))
+        (Cell { row, col, cost: self.geometry.at(row, col) }, least)
     }
 
     /// Beside the first up to `count` − 1 more cells of its row, in order of their reduced costs,
     /// from the blocks that were read: they may become negative next.
     fn more(&mut self, first: Cell, count: usize, found: &mut Vec<Cell>) {
-        let row = first.row;
-        let mut others: Vec<(f64, usize, f64)> = Vec::new();
+        let (row, mut others) = (first.row, Vec::new());
+        // So many blocks hold so many of the least.
+        if self.near.len() > count {
+            self.near.select_nth_unstable_by(count - 1, |x, y| x.1.total_cmp(&y.1).then(x.0.cmp(&y.0)));
+            self.near.truncate(count);
+        }
         for k in 0..self.near.len() {
             let columns = self.columns(self.near[k].0);
             let start = columns.start;
             let costs = self.geometry.stretch(row, columns, &mut self.buffer);
             for (k, c) in costs.iter().enumerate().filter(|(k, _)| start + k != first.col) {
-                let cost = crate::scalar::Scalar::to_f64(*c);
-                others.push((cost - self.potentials.v()[start + k], start + k, cost));
+                others.push((c.to_f64() - self.potentials.v()[start + k], start + k, c.to_f64()));
             }
         }
         if others.len() >= count {

@@ -5,7 +5,7 @@ use super::augment::Augmentation;
 use super::bounds::Bounds;
 use super::coarse::coarse_potentials;
 use super::core::Core;
-use super::duals::{Sampled, core_sinkhorn};
+use super::duals::{Sampled, core_sinkhorn, unit_of};
 use super::masses::IntegerMasses;
 use super::shortlist::{Shortlist, shortlist};
 use super::spanning;
@@ -31,9 +31,15 @@ pub(super) struct Prepared<T> {
 /// does, costs may be distances in few dimensions: about five.
 const LOW_DIMENSION: f64 = 0.25;
 
+/// Where even less, many costs of a row are equal: any differences between potentials would make
+/// all rows prefer the same few columns.
+const TIED: f64 = 0.01;
+
 /// The spread of a sampled row, in spreads of a row of the core, roughly.
 const SPREAD_OF_CORE: f64 = 2.0;
 
+/// All costs are read, and so checked.
+///
 /// Potentials by Sinkhorn's algorithm or from a coarse problem, a core by their reduced costs, a flow
 /// on the core by augmenting paths, a basis from the flow.
 pub(super) fn prepare<G: Geometry>(
@@ -43,22 +49,38 @@ pub(super) fn prepare<G: Geometry>(
     interrupt: Interrupt<'_>,
 ) -> Result<Prepared<G::Cost>> {
     let sampled = Sampled::new(problem);
-    let coarse = if sampled.relative_spread < LOW_DIMENSION {
-        coarse_potentials(problem, threads, interrupt)?
-    } else {
-        None
-    };
-    let from_coarse = coarse.is_some();
-    let mut v = coarse.unwrap_or_else(|| sampled.sinkhorn(problem));
+    let (mut v, rough) = first_potentials(problem, &sampled, threads, interrupt)?;
     let limits = sampled.column_limits(&v);
-    let Shortlist { core, bounds } = shortlist(&problem.cost, &v, &limits, threads, interrupt)?;
-    if !from_coarse {
+    let Shortlist { core, bounds } = shortlist(&problem.cost, &v, &limits, sampled.unit, threads, interrupt)?;
+    problem.read(threads)?;
+    if rough {
         core_sinkhorn(problem, &core, &mut v, sampled.spread);
     }
     on_core(problem, masses, core, bounds, v, interrupt)
 }
 
-/// From potentials, and a core where there is one, of a problem like this.
+/// Potentials of the columns to choose a core by, and whether Sinkhorn's algorithm on the core can
+/// make them better.
+fn first_potentials<G: Geometry>(
+    problem: &Transport<G>,
+    sampled: &Sampled,
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<(Vec<f64>, bool)> {
+    if sampled.relative_spread < TIED {
+        return Ok((vec![0.0; problem.b.len()], false));
+    }
+    if sampled.relative_spread < LOW_DIMENSION {
+        let coarse = coarse_potentials(problem, sampled.unit, threads, interrupt);
+        // Where it fails, a cost may not be finite: then that is what to say.
+        if let Some(v) = coarse.or_else(|error| problem.read(threads).and(Err(error)))? {
+            return Ok((v, false));
+        }
+    }
+    Ok((sampled.sinkhorn(problem), true))
+}
+
+/// From potentials, and a core where there is one, of a problem like this, all costs of which were read.
 pub(super) fn prepare_from<G: Geometry>(
     problem: &Transport<G>,
     masses: &IntegerMasses,
@@ -71,7 +93,7 @@ pub(super) fn prepare_from<G: Geometry>(
     let Shortlist { core, bounds } = if known.covers_rows() {
         Shortlist { core: known, bounds: Bounds::unknown(cost.rows(), cost.cols()) }
     } else {
-        shortlist(cost, &v, &vec![f64::INFINITY; v.len()], threads, interrupt)?
+        shortlist(cost, &v, &vec![f64::INFINITY; v.len()], unit_of(cost), threads, interrupt)?
     };
     let spread = SPREAD_OF_CORE * core.spread(&v);
     core_sinkhorn(problem, &core, &mut v, spread);

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
 use crate::pricing::{Duals, places_up_to};
-use crate::problem::{MatrixView, Transport};
+use crate::problem::{Extent, MatrixView, Transport, largest_extent};
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 use crate::threads::Threads;
@@ -37,6 +37,7 @@ pub(super) fn solve<G: Geometry>(
 ) -> Result<Option<Optimum>> {
     let cost = &problem.cost;
     let kept = Kept::new(problem, threads, interrupt)?;
+    problem.read(threads)?;
     let rows = group_rows(cost, &kept);
     let cols: Vec<u32> = (0..cost.cols() as u32).filter(|&j| kept.demand[j as usize] > 0.0).collect();
     if kept.cells.is_empty() && rows.len() == cost.rows() {
@@ -47,7 +48,7 @@ pub(super) fn solve<G: Geometry>(
     let mut limit = None;
     if !rows.is_empty() && !cols.is_empty() {
         let matrix = gather(cost, &rows, &cols, threads);
-        let view = MatrixView::new("M", &matrix, rows.len(), cols.len(), threads)?;
+        let view = MatrixView::unread("M", &matrix, rows.len(), cols.len())?;
         let masses = |of: &[f64], at: &[u32]| -> Vec<f64> { at.iter().map(|&k| of[k as usize]).collect() };
         let a = rows.iter().map(|group| masses(&kept.supply, &group.members).iter().sum()).collect();
         let smaller = Transport::balanced(view, a, masses(&kept.demand, &cols));
@@ -75,12 +76,13 @@ impl Kept {
         let (cost, m) = (&problem.cost, problem.cost.cols());
         let zeros = vec![0.0; m];
         let parts = threads.map_rows_in_steps(cost.rows(), m, CHUNK, interrupt, |rows| {
-            let (mut found, mut buffer) = (Vec::new(), Vec::new());
+            let (mut extent, mut found, mut buffer) = (Extent::default(), Vec::new(), Vec::new());
             for i in rows {
                 let costs = cost.stretch(i, 0..m, &mut buffer);
                 dispatch(
                     #[inline(always)]
                     || {
+                        extent.take(costs);
                         places_up_to(costs, &zeros, 0.0, |j| {
                             if costs[j] == G::Cost::ZERO {
                                 found.push((i, j));
@@ -89,10 +91,11 @@ impl Kept {
                     },
                 );
             }
-            found
+            (extent.value(), found)
         })?;
+        cost.learn(largest_extent(parts.iter().map(|part| part.0)));
         let (mut supply, mut demand, mut cells) = (problem.a.clone(), problem.b.clone(), Vec::new());
-        for (i, j) in parts.into_iter().flatten() {
+        for (i, j) in parts.into_iter().flat_map(|part| part.1) {
             let mass = supply[i].min(demand[j]);
             if mass > 0.0 {
                 supply[i] -= mass;

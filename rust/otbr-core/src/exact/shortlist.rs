@@ -5,6 +5,7 @@ use super::core::Core;
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
+use crate::problem::{Extent, largest_extent};
 use crate::scalar::Scalar;
 use crate::simd::{dispatch, least_of_lanes};
 use crate::threads::Threads;
@@ -16,7 +17,7 @@ const PER_ROW: usize = 20;
 const PER_COLUMN: usize = 8;
 
 /// Entries of a row that are compared: more than that are equal, mostly.
-const MAX_NEAR: usize = 512;
+const MAX_NEAR: usize = 128;
 
 /// Entries handled together.
 const LANES: usize = 16;
@@ -31,16 +32,17 @@ pub(super) struct Shortlist<T> {
     pub bounds: Bounds,
 }
 
-/// The cells of least cost − v in each row, and of least cost − u − v in each column.
+/// The cells of least cost − v in each row, and of least cost − u − v in each column. `unit` is
+/// about what costs measure. What was read is checked later (`Transport::read`).
 pub(super) fn shortlist<G: Geometry>(
     geometry: &G,
     v: &[f64],
     column_limits: &[f64],
+    unit: f64,
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<Shortlist<G::Cost>> {
     let (n, m) = (geometry.rows(), geometry.cols());
-    let unit = geometry.unit();
     let chunk = n.div_ceil(PARTS).max(ROWS);
     let parts = threads.map_rows_in_steps(n, m, chunk, interrupt, |rows| {
         let mut part = Part::new(rows.len(), column_limits, unit);
@@ -54,6 +56,7 @@ pub(super) fn shortlist<G: Geometry>(
         }
         part
     })?;
+    geometry.learn(largest_extent(parts.iter().map(|part| part.extent.value())));
     let mut columns = ColumnLists::new(column_limits, unit);
     let (mut cells, mut bounds) = (Vec::new(), Vec::new());
     for part in parts {
@@ -67,6 +70,7 @@ pub(super) fn shortlist<G: Geometry>(
 
 /// What some rows give.
 struct Part {
+    extent: Extent,
     scan: RowScan,
     columns: ColumnLists,
     cells: Vec<(u32, u32)>,
@@ -77,6 +81,7 @@ impl Part {
     fn new(rows: usize, column_limits: &[f64], unit: f64) -> Self {
         let m = column_limits.len();
         Self {
+            extent: Extent::default(),
             scan: RowScan::new(m, unit),
             columns: ColumnLists::new(column_limits, unit),
             cells: Vec::with_capacity(rows * (PER_ROW + PER_COLUMN)),
@@ -86,7 +91,7 @@ impl Part {
 
     #[inline(always)]
     fn take<T: Scalar>(&mut self, i: u32, costs: &[T], v: &[f64]) {
-        self.scan.reduce(costs, v);
+        self.scan.reduce(costs, v, &mut self.extent);
         let threshold = self.scan.threshold();
         let least = self.scan.collect(i, threshold, |j| self.cells.push((i, j)));
         self.columns.offer(i, &self.scan.reduced, least);
@@ -114,15 +119,19 @@ impl RowScan {
         Self { unit, base: 0.0, reduced, minima: vec![0.0; blocks], order: Vec::new(), near: Vec::new() }
     }
 
+    /// Everything that waits for memory happens here.
     #[inline(always)]
-    fn reduce<T: Scalar>(&mut self, costs: &[T], v: &[f64]) {
+    fn reduce<T: Scalar>(&mut self, costs: &[T], v: &[f64], extent: &mut Extent) {
         self.base = costs[0].to_f64() - v[0];
         let (base, inverse) = (self.base, 1.0 / self.unit);
-        for ((r, c), v) in self.reduced.as_flattened_mut().iter_mut().zip(costs).zip(v) {
-            *r = ((c.to_f64() - v - base) * inverse) as f32;
-        }
-        for (least, block) in self.minima.iter_mut().zip(self.reduced.chunks_exact(BLOCK / LANES)) {
-            *least = least_of(block);
+        let blocks = costs.chunks(BLOCK).zip(v.chunks(BLOCK));
+        let reduced = self.reduced.chunks_exact_mut(BLOCK / LANES).zip(&mut self.minima);
+        for ((costs, v), (reduced, least)) in blocks.zip(reduced) {
+            extent.take(costs);
+            for ((r, c), v) in reduced.as_flattened_mut().iter_mut().zip(costs).zip(v) {
+                *r = ((c.to_f64() - v - base) * inverse) as f32;
+            }
+            *least = least_of(reduced);
         }
     }
 
@@ -166,6 +175,7 @@ impl RowScan {
 
     /// Not above the cost − v that was rounded to an entry.
     fn below(&self, reduced: f32) -> f64 {
+        let reduced = reduced.min(f32::MAX);
         let rounding = f64::from(reduced.abs()) * f64::from(f32::EPSILON) + 1e-30;
         self.value(reduced) - self.unit * rounding - self.base.abs() * 8.0 * f64::EPSILON
     }
