@@ -20,7 +20,7 @@ use crate::threads::Threads;
 const WORTH_A_CORE: usize = 1 << 16;
 
 /// Cells of a row that one look at all costs adds to the core.
-const ADDED_PER_ROW: usize = 8;
+const ADDED_PER_ROW: usize = 16;
 
 /// Looks before a core that does not settle is given up, unless there are fewer negative cells than
 /// this part of the rows: a look at little that changed costs little.

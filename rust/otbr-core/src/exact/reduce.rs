@@ -24,7 +24,7 @@ use crate::threads::Threads;
 /// Rows read together.
 const CHUNK: usize = 64;
 
-/// Costs of a row that its hash is made of.
+/// Costs of a row that its hash is made of: the first, which are close together in memory.
 const HASHED: usize = 16;
 
 /// Solve what is left when equal points kept what they could; None if none could.
@@ -120,8 +120,8 @@ fn group_rows<G: Geometry>(cost: &G, kept: &Kept) -> Vec<Group> {
     let (mut one, mut other) = (Vec::new(), Vec::new());
     for i in (0..cost.rows()).filter(|&i| kept.supply[i] > 0.0) {
         let mut hasher = DefaultHasher::new();
-        for k in 0..HASHED.min(m) {
-            cost.at(i, k * m / HASHED.min(m)).to_bits().hash(&mut hasher);
+        for j in 0..HASHED.min(m) {
+            cost.at(i, j).to_bits().hash(&mut hasher);
         }
         let alike = by_hash.entry(hasher.finish()).or_default();
         let costs = cost.stretch(i, 0..m, &mut one);
