@@ -26,6 +26,14 @@ __version__: str
 
 build_profile: str
 
+_Start = tuple[
+    NDArray[np.float64],
+    NDArray[np.uint32],
+    NDArray[np.uint32],
+    NDArray[np.uint32],
+    NDArray[np.uint32],
+]
+
 @final
 class ExactSolution:
     @property
@@ -56,6 +64,10 @@ class ExactSolution:
     def core_rows(self) -> NDArray[np.uint32]: ...
     @property
     def core_cols(self) -> NDArray[np.uint32]: ...
+    @property
+    def basis_rows(self) -> NDArray[np.uint32]: ...
+    @property
+    def basis_cols(self) -> NDArray[np.uint32]: ...
 
 @final
 class EntropicSolution:
@@ -90,7 +102,7 @@ def solve_exact(
     *,
     time_limit: float | None = None,
     metric: bool = False,
-    start: tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32]] | None = None,
+    start: _Start | None = None,
     callback: Callable[[int], object] | None = None,
     search: Literal["core", "whole"] | None = None,
 ) -> ExactSolution: ...
@@ -104,7 +116,7 @@ def solve_points(
     n_threads: int | None,
     *,
     time_limit: float | None = None,
-    start: tuple[NDArray[np.float64], NDArray[np.uint32], NDArray[np.uint32]] | None = None,
+    start: _Start | None = None,
     callback: Callable[[int], object] | None = None,
 ) -> ExactSolution: ...
 def solve_entropic(

@@ -144,7 +144,7 @@ def solve(
 
 
 def start_from(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
-    """Potentials of the columns, and a core where one is known."""
+    """Potentials of the columns, and a core and a basis where they are known."""
     if warmstart is None:
         return None
     if isinstance(warmstart, OTResult):
@@ -154,7 +154,7 @@ def start_from(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
     # Potentials of the rows follow from those of the columns.
     v = np.ascontiguousarray(to_numpy(warmstart[1], "warmstart"), dtype=np.float64)
     nothing = np.empty(0, dtype=np.uint32)
-    return v, nothing, nothing
+    return v, nothing, nothing, nothing, nothing
 
 
 def exact_result(
@@ -174,7 +174,13 @@ def exact_result(
         errors=None,
         _plan=Entries(solution.rows, solution.cols, solution.masses, shape),
         _tensors=any_tensor(sources),
-        _hint=(solution.hint_v, solution.core_rows, solution.core_cols),
+        _hint=(
+            solution.hint_v,
+            solution.core_rows,
+            solution.core_cols,
+            solution.basis_rows,
+            solution.basis_cols,
+        ),
     )
 
 

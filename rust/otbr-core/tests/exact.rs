@@ -1,6 +1,6 @@
 //! Exact optimal transport against an integer reference and its own certificate.
 
-use otbr_core::exact::{ExactOptions, ExactSolution, Search, Status, solve};
+use otbr_core::exact::{ExactOptions, ExactSolution, Search, Start, Status, solve};
 use otbr_core::{Error, Interrupt, MatrixView, Problem, Threads};
 use proptest::prelude::*;
 
@@ -75,6 +75,22 @@ fn solved(cost: &[f64], a: &[f64], b: &[f64], threads: &Threads) -> ExactSolutio
     first
 }
 
+/// Solve on the core, from results of problems with other masses, of the same costs and of others.
+fn solved_from_others(cost: &[f64], a: &[f64], b: &[f64], threads: &Threads) -> [ExactSolution; 2] {
+    let (n, m) = (a.len(), b.len());
+    let solved = |cost: &[f64], a: &[f64], b: &[f64], from: Option<&ExactSolution>| {
+        let view = MatrixView::new("M", cost, n, m, threads).unwrap();
+        let start = from.map(|s| Start { v: &s.v, core: &s.hint.core, basis: &s.hint.basis });
+        let options = ExactOptions { start, search: Search::Core, ..ExactOptions::default() };
+        solve(&Problem::new(view, a, b).unwrap(), options, threads, Interrupt::never()).unwrap()
+    };
+    let backwards: Vec<f64> = cost.iter().rev().copied().collect();
+    [cost, &backwards].map(|other| {
+        let first = solved(other, &vec![m as f64; n], &vec![n as f64; m], None);
+        solved(cost, a, b, Some(&first))
+    })
+}
+
 /// Costs without structure.
 fn scattered(count: u64) -> Vec<f64> {
     (0..count)
@@ -109,7 +125,12 @@ proptest! {
     #[test]
     fn agrees_with_integers((cost, a, b) in instance()) {
         let floats = |x: &[i64]| x.iter().map(|&x| x as f64).collect::<Vec<_>>();
-        let solution = solved(&floats(&cost), &floats(&a), &floats(&b), &Threads::one());
+        let (m, p, q) = (floats(&cost), floats(&a), floats(&b));
+        let solution = solved(&m, &p, &q, &Threads::one());
+        for warm in solved_from_others(&m, &p, &q, &Threads::one()) {
+            prop_assert_eq!(warm.status, Status::Optimal);
+            prop_assert_eq!(warm.certificate.value, solution.certificate.value);
+        }
         prop_assert_eq!(solution.certificate.value, reference(&cost, &a, &b) as f64);
         for (i, j, mass) in solution.plan.entries() {
             prop_assert!(a[i] > 0 && b[j] > 0);

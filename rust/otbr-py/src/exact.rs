@@ -32,9 +32,12 @@ pub struct ExactSolution {
     hint_v: Py<PyArray1<f64>>,
     core_rows: Py<PyArray1<u32>>,
     core_cols: Py<PyArray1<u32>>,
+    basis_rows: Py<PyArray1<u32>>,
+    basis_cols: Py<PyArray1<u32>>,
 }
 
-/// Exact optimal transport; `start` is (v, rows, columns): potentials of the columns and a core.
+/// Exact optimal transport; `start` is (v, rows, columns, rows, columns): potentials of the columns,
+/// a core and a basis.
 #[pyfunction]
 #[pyo3(signature = (M, a, b, max_iter, n_threads, *, time_limit=None, metric=false, start=None,
     callback=None, search=None))]
@@ -59,7 +62,7 @@ pub fn solve_exact<'py>(
         time_limit: time_limit.map(seconds).transpose()?,
         search: search_of(search)?,
         metric,
-        start: start.as_ref().map(|(v, core)| Start { v, core }),
+        start: start.as_ref().map(Known::start),
     };
     let threads = Threads::new(n_threads).map_err(to_py)?;
     match &M {
@@ -69,20 +72,38 @@ pub fn solve_exact<'py>(
 }
 
 /// What is known from an earlier problem, as it comes from Python: potentials of the columns, rows
-/// and columns of a core.
+/// and columns of a core, rows and columns of a basis.
 #[derive(FromPyObject)]
 pub struct StartArrays<'py>(
     PyReadonlyArray1<'py, f64>,
     PyReadonlyArray1<'py, u32>,
     PyReadonlyArray1<'py, u32>,
+    PyReadonlyArray1<'py, u32>,
+    PyReadonlyArray1<'py, u32>,
 );
 
-type Known<'a> = (&'a [f64], Vec<(u32, u32)>);
+/// The same, free of Python.
+struct Known<'a> {
+    v: &'a [f64],
+    core: Vec<(u32, u32)>,
+    basis: Vec<(u32, u32)>,
+}
 
 impl StartArrays<'_> {
     fn known(&self) -> PyResult<Known<'_>> {
-        let (rows, cols) = (vector("warmstart", &self.1)?, vector("warmstart", &self.2)?);
-        Ok((vector("warmstart", &self.0)?, rows.iter().copied().zip(cols.iter().copied()).collect()))
+        let of = |array| vector("warmstart", array);
+        let zipped = |rows: &[u32], cols: &[u32]| rows.iter().copied().zip(cols.iter().copied()).collect();
+        Ok(Known {
+            v: vector("warmstart", &self.0)?,
+            core: zipped(of(&self.1)?, of(&self.2)?),
+            basis: zipped(of(&self.3)?, of(&self.4)?),
+        })
+    }
+}
+
+impl Known<'_> {
+    fn start(&self) -> Start<'_> {
+        Start { v: self.v, core: &self.core, basis: &self.basis }
     }
 }
 
@@ -127,7 +148,7 @@ pub fn solve_points<'py>(
     let options = ExactOptions {
         max_iter,
         time_limit: time_limit.map(seconds).transpose()?,
-        start: start.as_ref().map(|(v, core)| Start { v, core }),
+        start: start.as_ref().map(Known::start),
         ..ExactOptions::default()
     };
     let threads = Threads::new(n_threads).map_err(to_py)?;
@@ -165,6 +186,7 @@ fn exact<T: Scalar>(
 /// The solution as Python sees it.
 fn to_python(py: Python<'_>, solution: otbr_core::exact::ExactSolution) -> ExactSolution {
     let (core_rows, core_cols) = solution.hint.core.into_iter().unzip();
+    let (basis_rows, basis_cols) = solution.hint.basis.into_iter().unzip();
     ExactSolution {
         rows: to_numpy(py, solution.plan.rows),
         cols: to_numpy(py, solution.plan.cols),
@@ -185,5 +207,7 @@ fn to_python(py: Python<'_>, solution: otbr_core::exact::ExactSolution) -> Exact
         hint_v: to_numpy(py, solution.hint.v),
         core_rows: to_numpy(py, core_rows),
         core_cols: to_numpy(py, core_cols),
+        basis_rows: to_numpy(py, basis_rows),
+        basis_cols: to_numpy(py, basis_cols),
     }
 }

@@ -29,6 +29,9 @@ const CORE_STEP: f64 = 0.5;
 const CORE_STAGES: usize = 6;
 const CORE_ITERATIONS: usize = 16;
 
+/// Scalings on the core within one ε.
+const SCALINGS: (f32, f32) = (1e-30, 1e30);
+
 /// A mass below this part of the mean counts as this.
 const LEAST_MASS: f64 = 1e-3;
 
@@ -239,7 +242,8 @@ pub(super) fn core_sinkhorn<G: Geometry>(
             }
             for ((y, s), b) in y.iter_mut().zip(&sums).zip(&b) {
                 if *s > f32::MIN_POSITIVE {
-                    *y = b / s;
+                    // A column that gets next to nothing must not end at potential −∞.
+                    *y = (b / s).clamp(SCALINGS.0, SCALINGS.1);
                 }
             }
         }

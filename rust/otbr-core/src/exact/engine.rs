@@ -72,7 +72,7 @@ pub(super) fn solve<G: Geometry>(
         problem.read(threads)?;
     }
     let Prepared { mut tree, mut core, mut bounds, smooth } = match options.start {
-        Some(start) if on_core => prepare_from(problem, &masses, start, threads, interrupt)?,
+        Some(start) if on_core => prepare_from(problem, &masses, start, limits, threads, interrupt)?,
         None if on_core => prepare(problem, &masses, threads, interrupt)?,
         start => {
             let cells = match start {
@@ -105,9 +105,13 @@ pub(super) fn solve<G: Geometry>(
     };
     Ok(Optimum {
         entries: tree.cells().map(|c| (c.row, c.col, masses.to_mass(c.flow))).collect(),
+        hint: Hint {
+            v: smooth,
+            core: core.map_or_else(Vec::new, |core| core.cells()),
+            basis: tree.cells().map(|c| (c.row, c.col)).collect(),
+        },
         duals: tree.into_duals(),
         least: look.least,
         limit,
-        hint: Hint { v: smooth, core: core.map_or_else(Vec::new, |core| core.cells()) },
     })
 }

@@ -15,6 +15,7 @@ mod look;
 mod masses;
 mod prepare;
 mod reduce;
+mod repair;
 mod shortlist;
 mod simplex;
 mod spanning;
@@ -74,6 +75,8 @@ pub struct Hint {
     pub v: Vec<f64>,
     /// The cells the simplex ran on, in order; empty if it ran on all.
     pub core: Vec<(u32, u32)>,
+    /// The cells of the optimum's basis.
+    pub basis: Vec<(u32, u32)>,
 }
 
 /// Where the simplex looks for cells.
@@ -95,6 +98,8 @@ pub struct Start<'a> {
     pub v: &'a [f64],
     /// The core, where known, in any order.
     pub core: &'a [(u32, u32)],
+    /// A basis, where known, in any order.
+    pub basis: &'a [(u32, u32)],
 }
 
 /// How to solve.
@@ -182,7 +187,9 @@ fn check_start<G: Geometry>(problem: &Transport<G>, start: Start<'_>) -> Result<
     if let Some(&value) = start.v.iter().find(|x| !x.is_finite()) {
         return Err(Error::Parameter { name, value, expected: "finite potentials" });
     }
-    if let Some(&(i, j)) = start.core.iter().find(|&&(i, j)| i as usize >= n || j as usize >= m) {
+    if let Some(&(i, j)) =
+        start.core.iter().chain(start.basis).find(|&&(i, j)| i as usize >= n || j as usize >= m)
+    {
         let (unit, found, expected) = ("rows or columns", i.max(j) as usize + 1, n.max(m));
         return Err(Error::Shape { name, unit, found, expected });
     }

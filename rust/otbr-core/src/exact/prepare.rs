@@ -6,7 +6,9 @@ use super::bounds::Bounds;
 use super::coarse::coarse_potentials;
 use super::core::Core;
 use super::duals::{Sampled, core_sinkhorn, unit_of};
+use super::engine::Limits;
 use super::masses::IntegerMasses;
+use super::repair::repaired;
 use super::shortlist::{Shortlist, shortlist};
 use super::spanning;
 use super::start::send_leftovers;
@@ -85,6 +87,7 @@ pub(super) fn prepare_from<G: Geometry>(
     problem: &Transport<G>,
     masses: &IntegerMasses,
     start: Start<'_>,
+    limits: &mut Limits,
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<Prepared<G::Cost>> {
@@ -95,6 +98,9 @@ pub(super) fn prepare_from<G: Geometry>(
     } else {
         shortlist(cost, &v, &vec![f64::INFINITY; v.len()], unit_of(cost), threads, interrupt)?
     };
+    if let Some(tree) = repaired(cost, &core, masses, start.basis, limits, interrupt)? {
+        return Ok(Prepared { tree, core: Some(core), bounds, smooth: v });
+    }
     let spread = SPREAD_OF_CORE * core.spread(&v);
     core_sinkhorn(problem, &core, &mut v, spread);
     on_core(problem, masses, core, bounds, v, interrupt)

@@ -30,6 +30,12 @@ pub(super) fn basis(cost: &impl Geometry, mut cells: Vec<BasicCell>) -> Tree {
     tree
 }
 
+/// Whether cells are a basis: a spanning tree of all rows and columns.
+pub(super) fn spans(rows: usize, cols: usize, cells: &[(u32, u32)]) -> bool {
+    let mut sets = Sets::new(rows + cols);
+    cells.len() + 1 == rows + cols && cells.iter().all(|&(i, j)| sets.join(i as usize, rows + j as usize))
+}
+
 /// Disjoint sets of nodes.
 struct Sets {
     parent: Vec<u32>,

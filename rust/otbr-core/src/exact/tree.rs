@@ -7,6 +7,7 @@
 //! Potentials are kept in `f64` as long as pivots are many, and in twice that precision in the end:
 //! reduced costs then have signs that can be trusted.
 
+use super::masses::IntegerMasses;
 use crate::double_double::Dd;
 use crate::geometry::Geometry;
 use crate::pricing::{Cell, Duals, Halves, Potentials};
@@ -89,6 +90,50 @@ impl Tree {
         tree
     }
 
+    /// From a basis alone: the flows are those that carry the masses, and may be negative.
+    pub fn carrying(cost: &impl Geometry, basis: &[(u32, u32)], masses: &IntegerMasses) -> Self {
+        let cells: Vec<_> = basis.iter().map(|&(row, col)| BasicCell { row, col, flow: 0 }).collect();
+        let mut tree = Self::new(cost, &cells);
+        tree.flow = masses.supply.iter().chain(&masses.demand).copied().collect();
+        let mut x = tree.prev[0];
+        while x != 0 {
+            let (parent, flow) = (tree.parent[x as usize], tree.flow[x as usize]);
+            tree.flow[parent as usize] -= flow;
+            x = tree.prev[x as usize];
+        }
+        tree
+    }
+
+    /// Nodes whose arcs carry a negative flow.
+    pub fn negative(&self) -> impl Iterator<Item = u32> + '_ {
+        (1..self.flow.len() as u32).filter(|&x| self.flow[x as usize] < 0)
+    }
+
+    pub fn flow(&self, x: u32) -> i128 {
+        self.flow[x as usize]
+    }
+
+    /// How many they are.
+    pub fn smaller_size(&self, x: u32) -> usize {
+        let inside = self.size[x as usize] as usize;
+        inside.min(self.parent.len() - inside)
+    }
+
+    /// The fewer of the nodes below the arc above a node and of those that are not; whether they are
+    /// those below.
+    pub fn smaller_part(&self, x: u32, nodes: &mut Vec<u32>) -> bool {
+        let (inside, all) = (self.size[x as usize] as usize, self.parent.len());
+        let is_inside = 2 * inside <= all;
+        let (mut y, count) =
+            if is_inside { (x, inside) } else { (self.next[self.last[x as usize] as usize], all - inside) };
+        nodes.clear();
+        for _ in 0..count {
+            nodes.push(y);
+            y = self.next[y as usize];
+        }
+        is_inside
+    }
+
     /// Keep potentials in twice the precision of `f64`.
     pub fn be_exact(&mut self, cost: &impl Geometry) {
         self.exact = true;
@@ -119,7 +164,7 @@ impl Tree {
         self.prev[y as usize] = x;
     }
 
-    fn is_row(&self, x: u32) -> bool {
+    pub fn is_row(&self, x: u32) -> bool {
         (x as usize) < self.n
     }
 
@@ -151,8 +196,14 @@ impl Tree {
         if self.exact {
             Dd::from(cell.cost) - self.potential(row) - self.potential(col)
         } else {
-            Dd::from(cell.cost - self.hi[row as usize] - self.hi[col as usize])
+            Dd::from(self.rough_reduced_cost(cell))
         }
+    }
+
+    /// The same, in `f64`.
+    #[inline(always)]
+    pub fn rough_reduced_cost(&self, cell: Cell) -> f64 {
+        cell.cost - self.hi[cell.row] - self.hi[self.n + cell.col]
     }
 
     /// The basic cells.
@@ -187,6 +238,29 @@ impl Tree {
             return;
         }
         let theta = if more { theta } else { -theta };
+        self.exchange((row, col), join, (leaving, on_row_side), (flow, theta), reduced_cost);
+    }
+
+    /// Let the arc above a node, whose flow is negative, leave for a cell that joins the two parts
+    /// in the other direction.
+    pub fn replace(&mut self, leaving: u32, cell: Cell, reduced_cost: Dd) {
+        let (row, col) = (cell.row as u32, (self.n + cell.col) as u32);
+        let (join, theta) = (self.join(row, col), -self.flow[leaving as usize]);
+        // Below a column too much arrives: the cell leads out of that part. Below a row, into it.
+        let on_row_side = !self.is_row(leaving);
+        self.exchange((row, col), join, (leaving, on_row_side), (0, theta), reduced_cost);
+    }
+
+    /// Send `theta` more round the cycle that a cell with a flow closes; the leaving node's arc,
+    /// which is on the row's or on the column's side, gives way to the cell.
+    fn exchange(
+        &mut self,
+        (row, col): (u32, u32),
+        join: u32,
+        (leaving, on_row_side): (u32, bool),
+        (flow, theta): (i128, i128),
+        reduced_cost: Dd,
+    ) {
         self.push(row, join, theta, true);
         self.push(col, join, theta, false);
         let (inner, outer) = if on_row_side { (row, col) } else { (col, row) };
