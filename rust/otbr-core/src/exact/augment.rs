@@ -13,10 +13,10 @@ use crate::scalar::Scalar;
 const NONE: u32 = u32::MAX;
 
 /// A search that has seen so many rows gives up.
-const MAX_ROWS: usize = 128;
+const MAX_ROWS: usize = 64;
 
 /// All searches together see at most so many times the number of rows.
-const ROWS_PER_ROW: usize = 12;
+const ROWS_PER_ROW: usize = 10;
 
 /// Rows between two questions whether to stop.
 const ROWS_PER_CHECK: usize = 64;

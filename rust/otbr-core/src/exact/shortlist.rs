@@ -153,10 +153,15 @@ impl RowScan {
             if self.minima[b] > threshold || self.near.len() >= MAX_NEAR {
                 continue;
             }
-            let block = &self.reduced[b * (BLOCK / LANES)..][..BLOCK / LANES];
-            for (k, &r) in block.as_flattened().iter().enumerate() {
-                if r <= threshold && r < f32::INFINITY {
-                    self.near.push((r, (b * BLOCK + k) as u32));
+            let first = b * (BLOCK / LANES);
+            for (g, group) in self.reduced[first..first + BLOCK / LANES].iter().enumerate() {
+                if !group.iter().fold(false, |any, &r| any | (r <= threshold)) {
+                    continue;
+                }
+                for (k, &r) in group.iter().enumerate() {
+                    if r <= threshold && r < f32::INFINITY {
+                        self.near.push((r, ((first + g) * LANES + k) as u32));
+                    }
                 }
             }
         }
