@@ -15,9 +15,6 @@ const NONE: u32 = u32::MAX;
 /// A search that has seen so many rows gives up.
 const MAX_ROWS: usize = 64;
 
-/// All searches together see at most so many times the number of rows.
-const ROWS_PER_ROW: usize = 10;
-
 /// Rows between two questions whether to stop.
 const ROWS_PER_CHECK: usize = 64;
 
@@ -77,8 +74,9 @@ pub(super) struct Augmentation<'a, T> {
 }
 
 impl<'a, T: Scalar> Augmentation<'a, T> {
-    /// Nothing is sent yet; `v` need not be feasible.
-    pub fn new(core: &'a Core<T>, masses: &IntegerMasses, mut v: Vec<f64>) -> Self {
+    /// Nothing is sent yet; `v` need not be feasible. All searches together will see at most
+    /// `rows_per_row` times the number of rows.
+    pub fn new(core: &'a Core<T>, masses: &IntegerMasses, mut v: Vec<f64>, rows_per_row: usize) -> Self {
         let (n, m) = (masses.supply.len(), v.len());
         let mut row_of = vec![0; core.cols.len()];
         for i in 0..n {
@@ -114,7 +112,7 @@ impl<'a, T: Scalar> Augmentation<'a, T> {
             cols_seen: Vec::new(),
             heap: BinaryHeap::new(),
             nearest: f64::INFINITY,
-            budget: n * ROWS_PER_ROW,
+            budget: n * rows_per_row,
         }
     }
 
@@ -128,6 +126,9 @@ impl<'a, T: Scalar> Augmentation<'a, T> {
                 interrupt.check()?;
             }
             while self.supply[i] > 0 && self.budget > 0 && self.search(i as u32) {}
+        }
+        for i in 0..self.u.len() {
+            self.send_directly(i);
         }
         let carrying = (0..self.flow.len()).filter(|&e| self.flow[e] > 0);
         let cell = |e| BasicCell { row: self.row_of[e], col: self.core.cols[e], flow: self.flow[e] };
@@ -152,6 +153,20 @@ impl<'a, T: Scalar> Augmentation<'a, T> {
             if self.reduced(e, i, j) <= 0.0 {
                 self.send(e as u32, i128::MAX);
             }
+        }
+    }
+
+    /// Send what is left to the row's own columns, the cheapest first.
+    fn send_directly(&mut self, i: usize) {
+        if self.supply[i] == 0 {
+            return;
+        }
+        let open = self.core.row(i).filter(|&e| self.demand[self.core.cols[e] as usize] > 0);
+        let value = |e| self.reduced(e, i, self.core.cols[e] as usize);
+        let mut cells: Vec<(f64, u32)> = open.map(|e| (value(e), e as u32)).collect();
+        cells.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+        for (_, e) in cells {
+            self.send(e, i128::MAX);
         }
     }
 

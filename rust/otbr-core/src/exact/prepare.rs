@@ -37,6 +37,11 @@ const LOW_DIMENSION: f64 = 0.25;
 /// all rows prefer the same few columns.
 const TIED: f64 = 0.01;
 
+/// So many rows for each row are seen by all searches for augmenting paths together; fewer where
+/// paths are long, as they are in few dimensions, and pivots cheap.
+const ROWS_PER_ROW: usize = 10;
+const ROWS_PER_ROW_NEARBY: usize = 4;
+
 /// The spread of a sampled row, in spreads of a row of the core, roughly.
 const SPREAD_OF_CORE: f64 = 2.0;
 
@@ -58,7 +63,8 @@ pub(super) fn prepare<G: Geometry>(
     if rough {
         core_sinkhorn(problem, &core, &mut v, sampled.spread);
     }
-    on_core(problem, masses, core, bounds, v, interrupt)
+    let rows_per_row = if rough { ROWS_PER_ROW } else { ROWS_PER_ROW_NEARBY };
+    on_core(problem, masses, core, bounds, v, rows_per_row, interrupt)
 }
 
 /// Potentials of the columns to choose a core by, and whether Sinkhorn's algorithm on the core can
@@ -103,7 +109,7 @@ pub(super) fn prepare_from<G: Geometry>(
     }
     let spread = SPREAD_OF_CORE * core.spread(&v);
     core_sinkhorn(problem, &core, &mut v, spread);
-    on_core(problem, masses, core, bounds, v, interrupt)
+    on_core(problem, masses, core, bounds, v, ROWS_PER_ROW, interrupt)
 }
 
 /// A flow on the core, what it cannot carry sent elsewhere, and a basis from it.
@@ -113,10 +119,11 @@ fn on_core<G: Geometry>(
     core: Core<G::Cost>,
     bounds: Bounds,
     v: Vec<f64>,
+    rows_per_row: usize,
     interrupt: Interrupt<'_>,
 ) -> Result<Prepared<G::Cost>> {
     let cost = &problem.cost;
-    let flow = Augmentation::new(&core, masses, v.clone()).run(interrupt)?;
+    let flow = Augmentation::new(&core, masses, v.clone(), rows_per_row).run(interrupt)?;
     let mut cells = flow.cells;
     cells.extend(send_leftovers(cost, &flow.v, flow.supply, flow.demand, interrupt)?);
     Ok(Prepared { tree: spanning::basis(cost, cells), core: Some(core), bounds, smooth: v })
