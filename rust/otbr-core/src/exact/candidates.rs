@@ -23,16 +23,23 @@ pub(super) struct Candidates {
 
 impl Candidates {
     /// Take cells for candidates, when there are none left.
-    pub fn fill(&mut self, cells: Vec<Cell>, zero: f64, tree: &Tree) {
-        self.heap = cells.into_iter().filter_map(|cell| value(cell, zero, tree)).collect();
+    pub fn fill(&mut self, cells: impl Iterator<Item = Cell>, zero: f64, tree: &Tree) {
+        let mut candidates = std::mem::take(&mut self.heap).into_vec();
+        candidates.extend(cells.filter_map(|cell| value(cell, zero, tree)));
+        self.heap = candidates.into();
         (self.zero, self.valued_at) = (zero, tree.shifted());
     }
 
     /// The most negative, with its reduced cost; those that are no longer negative are dropped.
     pub fn take_best(&mut self, tree: &Tree) -> Option<(Cell, Dd)> {
         if tree.shifted() - self.valued_at > SHIFTED_PER_CANDIDATE * self.heap.len() as u64 {
-            let cells = std::mem::take(&mut self.heap).into_iter().map(|c| c.cell).collect();
-            self.fill(cells, self.zero, tree);
+            let mut candidates = std::mem::take(&mut self.heap).into_vec();
+            candidates.retain_mut(|candidate| {
+                let valued = value(candidate.cell, self.zero, tree);
+                valued.map(|valued| *candidate = valued).is_some()
+            });
+            self.heap = candidates.into();
+            self.valued_at = tree.shifted();
         }
         while let Some(Candidate { cell, .. }) = self.heap.pop() {
             let Some(candidate) = value(cell, self.zero, tree) else { continue };

@@ -67,6 +67,8 @@ struct BlockSearch<'a, R> {
     cost_scale: f64,
     block: usize,
     at: usize,
+    /// What the last block gave; kept for its memory.
+    found: Vec<Cell>,
     candidates: Candidates,
     /// Rows of which nothing is known since the last candidates came up.
     unseen: usize,
@@ -81,6 +83,7 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
             cost_scale,
             block: (rows / BLOCKS).clamp(1, MAX_BLOCK),
             at: 0,
+            found: Vec::new(),
             candidates: Candidates::default(),
             unseen: rows,
             exact: false,
@@ -112,16 +115,15 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
         let potentials = tree.potentials(self.cost_scale);
         let rows = self.at..(self.at + self.block).min(self.cells.count());
         let zero = if self.exact { potentials.zero() } else { potentials.rough_zero() };
-        let mut found = Vec::new();
         if self.exact {
             let find = |row| potentials.least_exact(self.cells, row, zero);
-            found.extend(rows.clone().filter_map(find).map(|found| found.0));
+            self.found.extend(rows.clone().filter_map(find).map(|found| found.0));
         } else {
-            potentials.least_below(self.cells, rows.clone(), zero, &mut found);
+            potentials.least_below(self.cells, rows.clone(), zero, &mut self.found);
         }
         let all = self.cells.count();
-        self.unseen = if found.is_empty() { self.unseen.saturating_sub(rows.len()) } else { all };
+        self.unseen = if self.found.is_empty() { self.unseen.saturating_sub(rows.len()) } else { all };
         self.at = if rows.end == all { 0 } else { rows.end };
-        self.candidates.fill(found, zero, tree);
+        self.candidates.fill(self.found.drain(..), zero, tree);
     }
 }
