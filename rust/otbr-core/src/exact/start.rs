@@ -8,9 +8,11 @@ use super::tree::BasicCell;
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
+use crate::pricing::{least_difference, places_up_to};
 use crate::scalar::Scalar;
+use crate::simd::dispatch;
 
-/// A row that fills more columns than this orders all of them at once.
+/// A row that fills more columns than this puts all of them in order at once.
 const SCANS: usize = 4;
 
 /// Rows between two questions whether to stop.
@@ -21,22 +23,24 @@ const ROWS_PER_CHECK: usize = 64;
 /// that still take something.
 ///
 /// Each step exhausts a row or a column, and never both before the end since no two partial sums
-/// agree (`masses`); so the n + m − 1 cells form a spanning tree. The first few columns of a row are
-/// looked for one by one, since most rows need no more; then all are put in order.
+/// agree (`masses`); so the n + m − 1 cells form a spanning tree.
 pub(super) fn greedy_basis<G: Geometry>(
     cost: &G,
     masses: &IntegerMasses,
     interrupt: Interrupt<'_>,
 ) -> Result<Vec<BasicCell>> {
-    let mut greedy = Greedy::new(cost, masses);
-    for fill in [Greedy::send_to_favourite, Greedy::send_the_rest] {
-        for row in 0..cost.rows() {
-            if row % ROWS_PER_CHECK == 0 {
-                interrupt.check()?;
-            }
-            fill(&mut greedy, row);
+    let minima = column_minima(cost);
+    let mut greedy = Greedy::new(cost, &minima, masses.supply.clone(), masses.demand.clone());
+    for row in 0..cost.rows() {
+        if row % ROWS_PER_CHECK == 0 {
+            interrupt.check()?;
+        }
+        let favourite = cheapest(cost, row, &minima, &mut greedy.buffer);
+        if greedy.demand[favourite] > 0 {
+            greedy.send(row, favourite);
         }
     }
+    greedy.send_the_rest(interrupt)?;
     Ok(greedy.cells)
 }
 
@@ -48,94 +52,96 @@ pub(super) fn send_leftovers<G: Geometry>(
     demand: Vec<i128>,
     interrupt: Interrupt<'_>,
 ) -> Result<Vec<BasicCell>> {
-    let open = (0..cost.cols() as u32).filter(|&j| demand[j as usize] > 0).collect();
-    let mut greedy = Greedy { cost, column_minima: v.to_vec(), supply, demand, open, cells: Vec::new() };
-    for row in 0..cost.rows() {
-        if row % ROWS_PER_CHECK == 0 {
-            interrupt.check()?;
-        }
-        if greedy.supply[row] > 0 {
-            greedy.send_the_rest(row);
-        }
-    }
+    let mut greedy = Greedy::new(cost, v, supply, demand);
+    greedy.send_the_rest(interrupt)?;
     Ok(greedy.cells)
 }
 
 /// What is left to send and to receive, and the cells so far.
-struct Greedy<'a, G> {
+struct Greedy<'a, G: Geometry> {
     cost: &'a G,
-    column_minima: Vec<f64>,
+    /// What costs are compared by; −∞ of a column that takes nothing more, which so costs +∞.
+    v: Vec<f64>,
     supply: Vec<i128>,
     demand: Vec<i128>,
-    /// Columns that still take something, in order.
-    open: Vec<u32>,
     cells: Vec<BasicCell>,
+    buffer: Vec<G::Cost>,
 }
 
 impl<'a, G: Geometry> Greedy<'a, G> {
-    fn new(cost: &'a G, masses: &IntegerMasses) -> Self {
-        Self {
-            cost,
-            column_minima: column_minima(cost),
-            supply: masses.supply.clone(),
-            demand: masses.demand.clone(),
-            open: (0..cost.cols() as u32).collect(),
-            cells: Vec::with_capacity(cost.rows() + cost.cols() - 1),
-        }
+    fn new(cost: &'a G, v: &[f64], supply: Vec<i128>, demand: Vec<i128>) -> Self {
+        let open = |(v, demand): (&f64, &i128)| if *demand > 0 { *v } else { f64::NEG_INFINITY };
+        let v = v.iter().zip(&demand).map(open).collect();
+        Self { cost, v, supply, demand, cells: Vec::new(), buffer: Vec::new() }
     }
 
-    fn offer(&self, row: usize, col: u32) -> Offer {
-        let value = self.cost.at(row, col as usize) - self.column_minima[col as usize];
-        Offer { value, col }
-    }
-
-    /// Of the columns that still take something.
-    fn offers(&self, row: usize) -> impl Iterator<Item = Offer> {
-        let open = self.open.iter().filter(|&&col| self.demand[col as usize] > 0);
-        open.map(move |&col| self.offer(row, col))
-    }
-
-    fn send(&mut self, row: usize, col: u32) {
-        let flow = self.supply[row].min(self.demand[col as usize]);
+    fn send(&mut self, row: usize, col: usize) {
+        let flow = self.supply[row].min(self.demand[col]);
         self.supply[row] -= flow;
-        self.demand[col as usize] -= flow;
-        self.cells.push(BasicCell { row: row as u32, col, flow });
+        self.demand[col] -= flow;
+        if self.demand[col] == 0 {
+            self.v[col] = f64::NEG_INFINITY;
+        }
+        self.cells.push(BasicCell { row: row as u32, col: col as u32, flow });
     }
 
-    /// To the cheapest of all columns, if it is open.
-    fn send_to_favourite(&mut self, row: usize) {
-        let all = 0..self.column_minima.len() as u32;
-        if let Some(Offer { col, .. }) = all.map(|col| self.offer(row, col)).max()
-            && self.demand[col as usize] > 0
-        {
-            self.send(row, col);
+    /// Row by row to the cheapest open columns, until nothing is left.
+    fn send_the_rest(&mut self, interrupt: Interrupt<'_>) -> Result<()> {
+        for row in 0..self.supply.len() {
+            if row % ROWS_PER_CHECK == 0 {
+                interrupt.check()?;
+            }
+            for _ in 0..SCANS {
+                if self.supply[row] > 0 {
+                    let col = cheapest(self.cost, row, &self.v, &mut self.buffer);
+                    self.send(row, col);
+                }
+            }
+            if self.supply[row] > 0 {
+                self.send_in_order(row);
+            }
         }
+        Ok(())
     }
 
-    /// To the cheapest open columns, until nothing is left.
-    fn send_the_rest(&mut self, row: usize) {
-        let mut heap = BinaryHeap::new();
-        for taken in 0.. {
-            if self.supply[row] == 0 {
-                break;
-            }
-            if taken == SCANS {
-                heap = self.offers(row).collect();
-            }
-            let best = if taken < SCANS { self.offers(row).max() } else { heap.pop() };
-            self.send(row, best.expect("what is left to send is left to receive").col);
+    /// The same for a row that fills many columns.
+    fn send_in_order(&mut self, row: usize) {
+        let costs = self.cost.stretch(row, 0..self.v.len(), &mut self.buffer).iter().zip(&self.v).enumerate();
+        let offers = costs.filter(|(_, (_, v))| **v > f64::NEG_INFINITY);
+        let mut heap: BinaryHeap<Offer> =
+            offers.map(|(col, (c, v))| Offer { value: c.to_f64() - v, col: col as u32 }).collect();
+        while self.supply[row] > 0 {
+            let best = heap.pop().expect("what is left to send is left to receive");
+            self.send(row, best.col as usize);
         }
-        self.open.retain(|&col| self.demand[col as usize] > 0);
     }
+}
+
+/// The first column of a row that has the least cost − v.
+fn cheapest<G: Geometry>(cost: &G, row: usize, v: &[f64], buffer: &mut Vec<G::Cost>) -> usize {
+    let costs = cost.stretch(row, 0..v.len(), buffer);
+    let least = least_difference(costs, v);
+    let mut first = None;
+    dispatch(
+        #[inline(always)]
+        || places_up_to(costs, v, least, |col| first = first.or(Some(col))),
+    );
+    first.unwrap_or(0)
 }
 
 fn column_minima<G: Geometry>(cost: &G) -> Vec<f64> {
     let mut buffer = Vec::new();
     let mut minima = vec![f64::INFINITY; cost.cols()];
     for i in 0..cost.rows() {
-        for (least, &c) in minima.iter_mut().zip(cost.stretch(i, 0..cost.cols(), &mut buffer)) {
-            *least = least.min(c.to_f64());
-        }
+        let costs = cost.stretch(i, 0..cost.cols(), &mut buffer);
+        dispatch(
+            #[inline(always)]
+            || {
+                for (least, c) in minima.iter_mut().zip(costs) {
+                    *least = if c.to_f64() < *least { c.to_f64() } else { *least };
+                }
+            },
+        );
     }
     minima
 }
