@@ -1,7 +1,7 @@
 //! Lower bounds on what a stretch of a row holds, so that most of the costs are read only once.
 //!
-//! Of each `BLOCK` columns of a row the least cost − v is kept, and the v it was found for. Under
-//! other potentials v' it is lower by at most the largest v' − v in the block.
+//! Of each `BLOCK` columns of a row the least cost − v of what is not in the core is kept, and the v it
+//! was found for. Under other potentials v' it is lower by at most the largest v' − v in the block.
 
 /// Columns of a block.
 pub(super) const BLOCK: usize = 64;

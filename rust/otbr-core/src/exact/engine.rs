@@ -92,8 +92,15 @@ pub(super) fn solve<G: Geometry>(
             Some(core) => simplex::optimize(core, cost, &mut tree, limits, interrupt)?,
             None => simplex::optimize(&Whole::new(cost), cost, &mut tree, limits, interrupt)?,
         };
-        let look =
-            look(cost, tree.potentials(cost.max_abs()), &mut bounds, ADDED_PER_ROW, threads, interrupt)?;
+        let look = look(
+            cost,
+            core.as_ref(),
+            tree.potentials(cost.max_abs()),
+            &mut bounds,
+            ADDED_PER_ROW,
+            threads,
+            interrupt,
+        )?;
         if limit.is_some() || look.negative.is_empty() || core.is_none() {
             break (look, limit);
         }
@@ -102,6 +109,10 @@ pub(super) fn solve<G: Geometry>(
         let settles = few || rounds < PATIENCE || 4 * look.negative.len() <= 3 * negative;
         negative = look.negative.len();
         core = core.filter(|_| settles).map(|core| core.with(&look.negative));
+        if core.is_none() {
+            // Bounds tell nothing of what was in the core.
+            bounds = Bounds::unknown(cost.rows(), cost.cols());
+        }
     };
     Ok(Optimum {
         entries: tree.cells().map(|c| (c.row, c.col, masses.to_mass(c.flow))).collect(),

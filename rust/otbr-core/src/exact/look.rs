@@ -1,11 +1,13 @@
 //! A look at all costs under present potentials: what is negative, or the proof that nothing is.
 
 use super::bounds::{BLOCK, Bound, Bounds, Rises};
+use super::core::Core;
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
 use crate::pricing::{Cell, Potentials, least_difference};
 use crate::scalar::Scalar;
+use crate::simd::{dispatch, least_of_lanes};
 use crate::threads::Threads;
 
 /// Rows looked at together.
@@ -19,10 +21,11 @@ pub(super) struct Look {
     pub negative: Vec<Cell>,
 }
 
-/// Look at all cells that bounds do not exclude; `per_row` cells of a row that has any negative.
-/// A sign that `f64` cannot tell is found in twice the precision.
+/// Look at the cells of the core and at all others that bounds do not exclude; `per_row` cells of a
+/// row that has any negative outside the core. A sign that `f64` cannot tell is found in twice the precision.
 pub(super) fn look<G: Geometry>(
     geometry: &G,
+    core: Option<&Core<G::Cost>>,
     potentials: Potentials<'_>,
     bounds: &mut Bounds,
     per_row: usize,
@@ -37,8 +40,8 @@ pub(super) fn look<G: Geometry>(
         geometry.cols(),
         interrupt,
         |first, bounds| {
-            let mut view =
-                RowView { geometry, potentials, rises: &rises, near: Vec::new(), buffer: Vec::new() };
+            let (near, buffer) = (Vec::new(), Vec::new());
+            let mut view = RowView { geometry, core, potentials, rises: &rises, near, buffer };
             let mut look = Look { least: f64::MAX, negative: Vec::new() };
             for (k, row_bounds) in bounds.chunks_mut(rises.blocks()).enumerate() {
                 view.take(first + k, row_bounds, per_row, &mut look);
@@ -53,9 +56,10 @@ pub(super) fn look<G: Geometry>(
 /// One row at a time.
 struct RowView<'a, G: Geometry> {
     geometry: &'a G,
+    core: Option<&'a Core<G::Cost>>,
     potentials: Potentials<'a>,
     rises: &'a Rises,
-    /// Blocks read, with their least cost − v.
+    /// Blocks read, with their least cost − v outside the core.
     near: Vec<(usize, f64)>,
     buffer: Vec<G::Cost>,
 }
@@ -65,8 +69,13 @@ impl<G: Geometry> RowView<'_, G> {
         let rounding = self.potentials.rounding(row);
         let zero = self.potentials.zero();
         // Below what is known, or negative: no other cell matters.
-        let limit = if look.least < zero { zero } else { look.least };
-        let u = self.potentials.u_at(row);
+        let limit = |look: &Look| if look.least < zero { zero } else { look.least };
+        if let Some((_, reduced_cost)) =
+            self.core.and_then(|core| self.potentials.least_exact(core, row, limit(look)))
+        {
+            look.least = look.least.min(reduced_cost.to_f64());
+        }
+        let (u, limit) = (self.potentials.u_at(row), limit(look));
         self.read(row, bounds, u + limit + 2.0 * rounding);
         let least = self.near.iter().fold(f64::INFINITY, |a, b| a.min(b.1));
         if least - u > limit + rounding {
@@ -84,17 +93,24 @@ impl<G: Geometry> RowView<'_, G> {
         block * BLOCK..((block + 1) * BLOCK).min(self.geometry.cols())
     }
 
-    /// Read the blocks that may hold a cost − v up to `limit`.
+    /// Read the blocks that may hold a cost − v up to `limit` outside the core.
     fn read(&mut self, row: usize, bounds: &mut [Bound], limit: f64) {
         self.near.clear();
+        let mut core_cols = self.core.map_or(&[][..], |core| &core.cols[core.row(row)]);
         for (block, bound) in bounds.iter_mut().enumerate() {
             if self.rises.least(block, *bound) > limit {
                 continue;
             }
             let columns = self.columns(block);
+            core_cols = &core_cols[core_cols.partition_point(|&col| (col as usize) < columns.start)..];
+            let inside = core_cols.partition_point(|&col| (col as usize) < columns.end);
             let v = &self.potentials.v()[columns.clone()];
-            let costs = self.geometry.stretch(row, columns, &mut self.buffer);
-            let least = least_difference(costs, v);
+            let costs = self.geometry.stretch(row, columns.clone(), &mut self.buffer);
+            let least = if inside == 0 {
+                least_difference(costs, v)
+            } else {
+                least_but(costs, v, core_cols[..inside].iter().map(|&col| col as usize - columns.start))
+            };
             *bound = self.rises.bound(least);
             self.near.push((block, least));
         }
@@ -139,4 +155,22 @@ impl<G: Geometry> RowView<'_, G> {
         }
         found.extend(others.into_iter().map(|(_, col, cost)| Cell { row, col, cost }));
     }
+}
+
+/// The least cost − v of a block, but for some places.
+fn least_but<T: Scalar>(costs: &[T], v: &[f64], places: impl Iterator<Item = usize>) -> f64 {
+    let mut differences = [f64::INFINITY; BLOCK];
+    dispatch(
+        #[inline(always)]
+        || {
+            for ((d, c), v) in differences.iter_mut().zip(costs).zip(v) {
+                *d = c.to_f64() - v;
+            }
+        },
+    );
+    places.for_each(|k| differences[k] = f64::INFINITY);
+    dispatch(
+        #[inline(always)]
+        || least_of_lanes(differences),
+    )
 }

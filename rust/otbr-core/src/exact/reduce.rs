@@ -60,7 +60,7 @@ pub(super) fn solve<G: Geometry>(
     }
     duals.extend(cost, &kept.cells);
     let mut bounds = Bounds::unknown(cost.rows(), cost.cols());
-    let look = look(cost, duals.potentials(cost.max_abs()), &mut bounds, 1, threads, interrupt)?;
+    let look = look(cost, None, duals.potentials(cost.max_abs()), &mut bounds, 1, threads, interrupt)?;
     Ok(Some(Optimum { entries, duals, least: look.least, limit, hint: Hint::default() }))
 }
 

@@ -95,6 +95,7 @@ impl Part {
         let threshold = self.scan.threshold();
         let least = self.scan.collect(i, threshold, |j| self.cells.push((i, j)));
         self.columns.offer(i, &self.scan.reduced, least);
+        self.scan.leave_out_collected();
         let bound = |&least: &f32| Bound::new(self.scan.below(least), 0, self.scan.unit);
         self.bounds.extend(self.scan.minima.iter().map(bound));
     }
@@ -171,6 +172,18 @@ impl RowScan {
         }
         self.near.iter().for_each(|&(_, j)| found(j));
         self.minima.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a })
+    }
+
+    /// Leave what was collected for the core out of the blocks' minima.
+    #[inline(always)]
+    fn leave_out_collected(&mut self) {
+        for &(_, j) in &self.near {
+            self.reduced.as_flattened_mut()[j as usize] = f32::INFINITY;
+        }
+        for &(_, j) in &self.near {
+            let b = j as usize / BLOCK;
+            self.minima[b] = least_of(&self.reduced[b * (BLOCK / LANES)..][..BLOCK / LANES]);
+        }
     }
 
     /// Cost − v of an entry.

@@ -15,6 +15,9 @@ use crate::simd::dispatch;
 /// A row that fills more columns than this puts all of them in order at once.
 const SCANS: usize = 4;
 
+/// Where fewer than one in so many columns are open, a row is not read whole.
+const FEW_OPEN: usize = 8;
+
 /// Rows between two questions whether to stop.
 const ROWS_PER_CHECK: usize = 64;
 
@@ -64,6 +67,8 @@ struct Greedy<'a, G: Geometry> {
     v: Vec<f64>,
     supply: Vec<i128>,
     demand: Vec<i128>,
+    /// The columns that took something when the row began, in order.
+    open: Vec<u32>,
     cells: Vec<BasicCell>,
     buffer: Vec<G::Cost>,
 }
@@ -72,7 +77,8 @@ impl<'a, G: Geometry> Greedy<'a, G> {
     fn new(cost: &'a G, v: &[f64], supply: Vec<i128>, demand: Vec<i128>) -> Self {
         let open = |(v, demand): (&f64, &i128)| if *demand > 0 { *v } else { f64::NEG_INFINITY };
         let v = v.iter().zip(&demand).map(open).collect();
-        Self { cost, v, supply, demand, cells: Vec::new(), buffer: Vec::new() }
+        let open = (0..demand.len() as u32).collect();
+        Self { cost, v, supply, demand, open, cells: Vec::new(), buffer: Vec::new() }
     }
 
     fn send(&mut self, row: usize, col: usize) {
@@ -91,7 +97,13 @@ impl<'a, G: Geometry> Greedy<'a, G> {
             if row % ROWS_PER_CHECK == 0 {
                 interrupt.check()?;
             }
-            for _ in 0..SCANS {
+            if self.supply[row] == 0 {
+                continue;
+            }
+            self.open.retain(|&col| self.demand[col as usize] > 0);
+            // Where few columns are open, they are asked one by one.
+            let scans = if self.open.len() * FEW_OPEN < self.v.len() { 0 } else { SCANS };
+            for _ in 0..scans {
                 if self.supply[row] > 0 {
                     let col = cheapest(self.cost, row, &self.v, &mut self.buffer);
                     self.send(row, col);
@@ -104,12 +116,12 @@ impl<'a, G: Geometry> Greedy<'a, G> {
         Ok(())
     }
 
-    /// The same for a row that fills many columns.
+    /// The same for one row, by the order of all open columns.
     fn send_in_order(&mut self, row: usize) {
-        let costs = self.cost.stretch(row, 0..self.v.len(), &mut self.buffer).iter().zip(&self.v).enumerate();
-        let offers = costs.filter(|(_, (_, v))| **v > f64::NEG_INFINITY);
+        let open = self.open.iter().filter(|&&col| self.demand[col as usize] > 0);
+        let value = |col: usize| self.cost.at(row, col) - self.v[col];
         let mut heap: BinaryHeap<Offer> =
-            offers.map(|(col, (c, v))| Offer { value: c.to_f64() - v, col: col as u32 }).collect();
+            open.map(|&col| Offer { value: value(col as usize), col }).collect();
         while self.supply[row] > 0 {
             let best = heap.pop().expect("what is left to send is left to receive");
             self.send(row, best.col as usize);
