@@ -40,7 +40,7 @@ fn instance() -> impl Strategy<Value = (Vec<f64>, Vec<f64>, Vec<f64>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(5000))]
 
     #[test]
     fn no_regularisation_gives_nan((cost, a, b) in instance(), exponent in -4.0..0.0f64) {

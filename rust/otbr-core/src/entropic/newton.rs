@@ -31,6 +31,9 @@ const TRUST: f64 = 16.0;
 /// Nor does the mass that relaxed marginals ask for change by more (logarithms).
 const RELAXED_TRUST: f64 = 3.0;
 
+/// A curvature below this part of the diagonal's is none.
+const FLAT: f64 = 1e-14;
+
 /// Column sums from a record are good to about this, relatively.
 const RECORD_NOISE: f64 = 2e-7;
 
@@ -125,7 +128,10 @@ impl Dual<'_> {
             let newton = self.direction(&here, reduction, budget)?;
             if l2 <= 30.0 * noise && step == 0 {
                 // The record could not tell whether this helps; the next pass over the costs will.
-                return Ok(Ascent { gamma: newton, reached: false, moved: true });
+                let length = self.longest(&here, &newton);
+                let gamma: Vec<f64> = newton.iter().map(|x| length * x).collect();
+                let moved = gamma.iter().any(|x| *x != 0.0);
+                return Ok(Ascent { gamma, reached: false, moved });
             }
             match self.search(&here, &newton, l2, budget)? {
                 Some(next) => (here, moved) = (next, true),
@@ -237,7 +243,9 @@ impl Dual<'_> {
             products += 1;
             let image = self.product(at, &diagonal, &flat, &direction);
             let curvature = dot(&direction, &image);
-            if curvature <= 0.0 {
+            // S is at most the diagonal; what is left of it here is rounding.
+            let most: f64 = direction.iter().zip(&diagonal).map(|(d, s)| d * d * s).sum();
+            if curvature <= FLAT * most {
                 break;
             }
             let length = norm / curvature;
@@ -276,13 +284,17 @@ impl Dual<'_> {
         (0..x.len()).map(row).collect()
     }
 
+    /// How far along x the record can be trusted, at most 1. Where it falls apart into pieces, they are
+    /// moved as far as that; the next one tells what connects them then.
+    fn longest(&self, here: &Point, x: &[f64]) -> f64 {
+        let ((low, high), (least, most)) = (self.range(&here.gamma), self.range(x));
+        ((TRUST - (high - low)) / (most - least).max(f64::MIN_POSITIVE)).min(1.0)
+    }
+
     /// Go along x until the dual rises enough or the error falls; `None` if it does neither.
     fn search(&self, here: &Point, x: &[f64], error: f64, budget: &mut Budget) -> Result<Option<Point>> {
         let slope: f64 = (0..x.len()).map(|j| (here.targets[j] - here.columns[j]) * x[j]).sum();
-        // Where the record falls apart into pieces, they are moved as far as it can be trusted; the next
-        // one tells what connects them then.
-        let ((low, high), (least, most)) = (self.range(&here.gamma), self.range(x));
-        let longest = ((TRUST - (high - low)) / (most - least).max(f64::MIN_POSITIVE)).min(1.0);
+        let longest = self.longest(here, x);
         let mut length = longest;
         while length > 1e-4 * longest && budget.allows(self.kernel.share()) {
             if let Some(next) = self.step(here, x, length, budget)? {
