@@ -46,9 +46,7 @@ def compare(kind: str, size: int, share: float, repeats: int) -> None:
                 a, b, M, numItermax=NO_LIMIT, potentials_init=(log["u"], log["v"])
             ),
             "cold": lambda b=masses, M=costs: ot.solve(M, a, b, n_threads=1).value,
-            "warm": lambda b=masses, M=costs: (
-                ot.solve(M, a, b, n_threads=1, warmstart=first).value
-            ),
+            "warm": lambda b=masses, M=costs: ot.solve(M, a, b, n_threads=1, warmstart=first).value,
         }
         times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(repeats):
@@ -61,7 +59,9 @@ def compare(kind: str, size: int, share: float, repeats: int) -> None:
                 raise AssertionError(f"{kind}, {what}: they do not agree: {values}")
         of_pot = [p / w for p, w in zip(times["POT"], times["warm"], strict=True)]
         shown = ", ".join(f"{name} {statistics.median(t):.3f} s" for name, t in times.items())
-        print(f"{kind} {size}, other {what}: {shown}; warm is {statistics.median(of_pot):.0f} x POT")
+        print(
+            f"{kind} {size}, other {what}: {shown}; warm is {statistics.median(of_pot):.0f} x POT"
+        )
 
 
 def main() -> None:
