@@ -1,4 +1,4 @@
-"""Points without their matrix of distances: time, gap and memory, each problem in a process of its own.
+"""Points without their distances: time, gap and memory, each in a process of its own.
 
     python benches/solve_sample.py [--sizes 16384,65536] [--dimensions 2,3] [--threads 2]
 

@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,13 +41,18 @@ def compare(kind: str, size: int, share: float, repeats: int) -> None:
     first = ot.solve(M, a, b, n_threads=1)
     _, log = pot.emd(a, b, M, numItermax=NO_LIMIT, log=True)
     for what, masses, costs in (("masses", changed, M), ("costs", b, shaken)):
-        runs: dict[str, Callable[[], float]] = {
-            "POT": lambda b=masses, M=costs: pot.emd2(a, b, M, numItermax=NO_LIMIT),
-            "POT, its potentials": lambda b=masses, M=costs: pot.emd2(
-                a, b, M, numItermax=NO_LIMIT, potentials_init=(log["u"], log["v"])
-            ),
-            "cold": lambda b=masses, M=costs: ot.solve(M, a, b, n_threads=1).value,
-            "warm": lambda b=masses, M=costs: ot.solve(M, a, b, n_threads=1, warmstart=first).value,
+
+        def theirs(b: Any = masses, M: Any = costs, **options: Any) -> float:
+            return float(pot.emd2(a, b, M, numItermax=NO_LIMIT, **options))
+
+        def ours(b: Any = masses, M: Any = costs, **options: Any) -> float:
+            return float(ot.solve(M, a, b, n_threads=1, **options).value)
+
+        runs = {
+            "POT": theirs,
+            "POT, its potentials": partial(theirs, potentials_init=(log["u"], log["v"])),
+            "cold": ours,
+            "warm": partial(ours, warmstart=first),
         }
         times: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(repeats):

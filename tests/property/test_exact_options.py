@@ -55,16 +55,32 @@ def test_a_promise_not_kept_costs_no_optimum(problem: Transport) -> None:
 
 
 @settings(max_examples=300)
-@given(transports(), st.sampled_from(["core", "whole"]), st.integers(0, 2**32 - 1))
-def test_any_start_leads_to_the_optimum(problem: Transport, search: Any, seed: int) -> None:
+@given(
+    transports(),
+    st.sampled_from(["core", "whole"]),
+    st.sampled_from(["none", "random", "of other costs"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_start_leads_to_the_optimum(
+    problem: Transport, search: Any, basis: str, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     n, m = problem.M.shape
     scale = float(np.abs(problem.M).max())
     v = np.asarray(rng.standard_normal(m) * scale * 10.0 ** rng.integers(-3, 4))
-    count = int(rng.integers(0, 4 * (n + m)))
-    rows, cols = (rng.integers(0, k, count).astype(np.uint32) for k in (n, m))
+
+    def cells(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        return rng.integers(0, n, count, np.uint32), rng.integers(0, m, count, np.uint32)
+
+    rows, cols = cells(int(rng.integers(0, 4 * (n + m))))
+    basis_rows, basis_cols = cells(n + m - 1 if basis == "random" else 0)
+    if basis == "of other costs":
+        other = np.asarray(rng.permuted(problem.M, axis=1))
+        first = _core.solve_exact(other, problem.a, problem.b, 2**62, 1)
+        basis_rows, basis_cols = first.basis_rows, first.basis_cols
+    start = (v, rows, cols, basis_rows, basis_cols)
     started = _core.solve_exact(
-        problem.M, problem.a, problem.b, 2**62, 1, start=(v, rows, cols), search=search
+        problem.M, problem.a, problem.b, 2**62, 1, start=start, search=search
     )
     plain = ot.solve(problem.M, problem.a, problem.b)
     assert started.status == "optimal"

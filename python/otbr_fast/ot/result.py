@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Status = Literal["optimal", "converged", "iteration_limit", "time_limit", "not_proven"]
 
 
-# Potentials of the columns to start from, rows and columns of the cells the simplex ran on, rows and
-# columns of the basis it found.
+# Potentials of the columns to start from, rows and columns of the cells the simplex ran on, rows
+# and columns of the basis it found.
 Hint = tuple[
     NDArray[np.float64],
     NDArray[np.uint32],
