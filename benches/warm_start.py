@@ -48,7 +48,7 @@ def compare(kind: str, size: int, share: float, repeats: int) -> None:
         def ours(b: Any = masses, M: Any = costs, **options: Any) -> float:
             return float(ot.solve(M, a, b, n_threads=1, **options).value)
 
-        runs = {
+        runs: dict[str, Callable[[], float]] = {
             "POT": theirs,
             "POT, its potentials": partial(theirs, potentials_init=(log["u"], log["v"])),
             "cold": ours,
