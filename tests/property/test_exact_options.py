@@ -121,6 +121,19 @@ def test_what_is_cut_short_tells_how_far_it_may_be_off(limit: dict[str, Any], n:
     assert cut.n_iter <= 32
 
 
+@pytest.mark.parametrize("limit", [{"time_limit": 0.0}, {"numItermax": 5}])
+def test_a_warm_start_keeps_to_limits(limit: dict[str, Any]) -> None:
+    M, b = gaussian_problem(400, 4)
+    first = ot.solve(M, None, b)
+    other = b[::-1].copy()
+    cut = ot.solve(M, None, other, warmstart=first, **limit)
+    assert cut.status == ("time_limit" if "time_limit" in limit else "iteration_limit")
+    assert cut.certificate.marginal_error <= 1e-12
+    best = ot.solve(M, None, other).value
+    assert 0 < cut.value - best <= cut.certificate.duality_gap
+    assert cut.n_iter <= 64
+
+
 @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
 def test_a_time_limit_that_is_none_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match=rf"time_limit is {seconds:g}".replace("nan", "NaN")):

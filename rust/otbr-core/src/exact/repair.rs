@@ -26,7 +26,7 @@ const PARTS: usize = 4;
 const PIVOTS_PER_CHECK: u64 = 32;
 
 /// A tree from a basis of a problem like this, in which no flow is negative; None if that is no
-/// basis, or leads nowhere.
+/// basis, leads nowhere, or takes longer than there is time for.
 pub(super) fn repaired<G: Geometry>(
     cost: &G,
     core: &Core<G::Cost>,
@@ -55,14 +55,17 @@ pub(super) fn repaired<G: Geometry>(
             if tree.flow(x) >= 0 {
                 continue;
             }
+            if limits.pivots_spent().is_some() || limits.done - before >= PIVOTS_PER_NODE * nodes as u64 {
+                return Ok(None);
+            }
             let Some((cell, reduced_cost)) = crossing.least(&tree, x) else { return Ok(None) };
             tree.replace(x, cell, reduced_cost);
             limits.done += 1;
-            if limits.done - before > PIVOTS_PER_NODE * nodes as u64 {
-                return Ok(None);
-            }
             if limits.done.is_multiple_of(PIVOTS_PER_CHECK) {
                 interrupt.check_after(limits.done)?;
+                if limits.time_spent().is_some() {
+                    return Ok(None);
+                }
             }
             if limits.done.is_multiple_of(u64::from(SHIFTS)) {
                 tree.refresh_potentials(cost);
