@@ -136,10 +136,10 @@ impl<'a, T: Scalar> Augmentation<'a, T> {
         Ok(Sent { cells, supply: self.supply, demand: self.demand, v: self.v })
     }
 
-    /// Send at most `flow` along a cell.
-    fn send(&mut self, e: u32, flow: i128) {
+    /// Send along a cell what its row has and its column takes.
+    fn send(&mut self, e: u32) {
         let (i, j) = (self.row_of[e as usize] as usize, self.core.cols[e as usize] as usize);
-        let flow = flow.min(self.supply[i]).min(self.demand[j]);
+        let flow = self.supply[i].min(self.demand[j]);
         if flow > 0 {
             self.supply[i] -= flow;
             self.demand[j] -= flow;
@@ -151,7 +151,7 @@ impl<'a, T: Scalar> Augmentation<'a, T> {
         for e in self.core.row(i) {
             let j = self.core.cols[e] as usize;
             if self.reduced(e, i, j) <= 0.0 {
-                self.send(e as u32, i128::MAX);
+                self.send(e as u32);
             }
         }
     }
@@ -166,7 +166,7 @@ impl<'a, T: Scalar> Augmentation<'a, T> {
         let mut cells: Vec<(f64, u32)> = open.map(|e| (value(e), e as u32)).collect();
         cells.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
         for (_, e) in cells {
-            self.send(e, i128::MAX);
+            self.send(e);
         }
     }
 

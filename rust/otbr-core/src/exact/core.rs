@@ -91,8 +91,8 @@ impl<T: Scalar> Core<T> {
     }
 }
 
-/// Where each row's cells start, from the rows of all cells in order.
-fn starts(n: usize, rows: impl Iterator<Item = u32>) -> Vec<usize> {
+/// Where each row's (column's) cells start when they are in order, from the rows of all.
+pub(super) fn starts(n: usize, rows: impl Iterator<Item = u32>) -> Vec<usize> {
     let mut start = vec![0; n + 1];
     for i in rows {
         start[i as usize + 1] += 1;

@@ -4,9 +4,10 @@
 //! stay what they were. An arc with a negative flow leaves; of the cells that can do its work, the
 //! one with the least reduced cost enters.
 
-use super::core::Core;
+use super::core::{Core, starts};
 use super::engine::Limits;
 use super::masses::IntegerMasses;
+use super::simplex::PIVOTS_PER_CHECK;
 use super::spanning::spans;
 use super::tree::Tree;
 use crate::double_double::Dd;
@@ -21,9 +22,6 @@ const PIVOTS_PER_NODE: u64 = 4;
 
 /// Of the negative arcs one in so many leaves before they are put in order anew.
 const PARTS: usize = 4;
-
-/// Pivots between two questions whether to stop.
-const PIVOTS_PER_CHECK: u64 = 32;
 
 /// A tree from a basis of a problem like this, in which no flow is negative; None if that is no
 /// basis, leads nowhere, or takes longer than there is time for.
@@ -88,14 +86,7 @@ struct Crossing<'a, T> {
 
 impl<'a, T: Scalar> Crossing<'a, T> {
     fn new(core: &'a Core<T>, cols: usize) -> Self {
-        let mut start = vec![0; cols + 1];
-        for &col in &core.cols {
-            start[col as usize + 1] += 1;
-        }
-        for j in 0..cols {
-            start[j + 1] += start[j];
-        }
-        let n = core.count();
+        let (n, start) = (core.count(), starts(cols, core.cols.iter().copied()));
         let (mut rows, mut costs, mut fill) = (vec![0; core.cols.len()], core.costs.clone(), start.clone());
         for i in 0..n {
             for e in core.row(i) {

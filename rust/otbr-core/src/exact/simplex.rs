@@ -16,7 +16,7 @@ use crate::interrupt::Interrupt;
 use crate::pricing::{Cell, Rows, SHIFTS};
 
 /// Pivots between two questions whether to stop.
-const PIVOTS_PER_CHECK: u64 = 32;
+pub(super) const PIVOTS_PER_CHECK: u64 = 32;
 
 /// Blocks that rows are priced in, unless blocks get longer than this.
 const BLOCKS: usize = 4;
