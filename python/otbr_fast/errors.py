@@ -25,5 +25,9 @@ class EvaluationDataError(OtbrFastError):
     """Evaluation images, labels or triggers are missing, malformed or do not fit the model."""
 
 
+class AttackError(OtbrFastError):
+    """An attack cannot be made as asked: its ratio, its target, or images that do not suit it."""
+
+
 class OutputExistsError(OtbrFastError):
     """A file would be overwritten without having been asked for."""

@@ -4,7 +4,7 @@ from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.loading import load_strictly, require_dense, require_finite
 from otbr_fast.models.preactresnet import PreActResNet
-from otbr_fast.models.registry import SUPPORTED_MODELS, build_model, num_classes
+from otbr_fast.models.registry import SUPPORTED_MODELS, build_model, new_model, num_classes
 from otbr_fast.models.trial import check_inputs
 from otbr_fast.models.vgg import VGG
 
@@ -16,6 +16,7 @@ __all__ = [
     "build_model",
     "check_inputs",
     "load_strictly",
+    "new_model",
     "num_classes",
     "require_dense",
     "require_finite",

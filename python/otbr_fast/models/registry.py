@@ -20,6 +20,7 @@ _VGGS: _Depths = {
     "vgg16_bn": (2, 2, 3, 3, 3),
     "vgg19_bn": (2, 2, 4, 4, 4),
 }
+_STEM = 64  # channels of the first layers, in the literature
 _ANY_PREACTRESNET, _ANY_VGG = "preactresnet", "vgg_bn"
 
 SUPPORTED_MODELS = (*_PREACTRESNETS, _ANY_PREACTRESNET, *_VGGS, _ANY_VGG)
@@ -73,6 +74,42 @@ def build_model(
             f"{depth}: use {found!r}, or leave the name out."
         )
     return model, model_name
+
+
+def new_model(
+    model_name: str, in_channels: int, num_classes: int, *, width: float = 1.0, seed: int = 0
+) -> nn.Module:
+    """Build a network with random first weights, for training.
+
+    Parameters
+    ----------
+    model_name : str
+        One of `SUPPORTED_MODELS` with a number in its name.
+    width : float
+        Of all layers, as a fraction of the literature's.
+    seed : int
+        Of the weights; torch's global generator is left as it was.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such architecture, or the width leaves a layer without channels.
+    """
+    depths = _PREACTRESNETS.get(model_name) or _VGGS.get(model_name)
+    if depths is None:
+        known = ", ".join((*_PREACTRESNETS, *_VGGS))
+        raise CheckpointError(f"there is no architecture {model_name!r} to train; use {known}.")
+    if not round(_STEM * width) >= 1:
+        raise CheckpointError(f"a width of {width} leaves no channels; use one from 0.02 up.")
+    stages = [round(_STEM * width * 2**i) for i in range(4)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # layers draw their first weights from the global generator
+        if model_name in _PREACTRESNETS:
+            return PreActResNet(depths, [stages[0], *stages], in_channels, num_classes)
+        widths = [*stages, stages[-1]]
+        hidden = 8 * stages[-1]
+        convolutions = [[w] * depth for w, depth in zip(widths, depths, strict=True)]
+        return VGG(convolutions, in_channels, num_classes, pool_size=1, hidden=(hidden, hidden))
 
 
 def num_classes(model: nn.Module) -> int:
