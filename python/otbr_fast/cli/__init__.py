@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from otbr_fast.cli import bench, demo, evaluate, info, inspect, repair, sweep
+from otbr_fast.cli import attack, bench, demo, evaluate, info, inspect, repair, sweep
 from otbr_fast.cli.group import ErrorReportingGroup
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("sweep")(sweep.command)
 app.command("evaluate")(evaluate.command)
 app.command("inspect")(inspect.command)
 app.command("demo")(demo.command)
+app.command("attack")(attack.command)
 app.command("bench")(bench.command)
 app.command("info")(info.command)
 

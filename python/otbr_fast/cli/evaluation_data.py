@@ -63,7 +63,9 @@ def open_evaluation_data(subject: Subject, options: DataOptions) -> EvaluationDa
 
     record = subject.checkpoint.record
     _refuse_without_images(options, has_record=record is not None)
-    clean = None if options.data is None else load_images(options.data, options.limit)
+    clean = None
+    if options.data is not None:
+        clean = load_images(options.data, options.limit, subject.inputs.shape)
     if record is not None and options.trigger is None:
         _check_target(record, options.target)
         images = EvaluationSet.from_record(record, clean, options.limit)

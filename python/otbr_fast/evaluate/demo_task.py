@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 (the field's name)
 
 from otbr_fast.errors import EvaluationDataError
+from otbr_fast.evaluate.attacks import BadNet, Poisoning, Recipe, train
 from otbr_fast.evaluate.images import LabeledImages
 from otbr_fast.evaluate.triggers import Trigger
-from otbr_fast.models import InputSpec, PreActResNet
+from otbr_fast.models import InputSpec, new_model
 
 if TYPE_CHECKING:
     from otbr_fast.repair import Progress
@@ -29,10 +29,10 @@ MODEL_NAME = "preactresnet18"
 INPUTS = InputSpec(shape=(1, 16, 16), mean=(0.5,), std=(0.5,))
 
 _UPSCALE = 2  # digits are 8 x 8; four stages of a ResNet need a little more room
-_PATCH = 3
 _TEST_FRACTION = 0.3
-_NUM_BLOCKS, _WIDTHS = (2, 2, 2, 2), (16, 16, 32, 64, 128)
-_EPOCHS, _BATCH_SIZE, _LR, _MOMENTUM, _WEIGHT_DECAY = 12, 64, 0.05, 0.9, 5e-4
+_WIDTH = 0.25
+_EPOCHS = 12
+_RECIPE = Recipe(batch_size=64, lr=0.05, pad=0, flip=False, bf16=False)  # bf16: not all have it
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def load_demo_task(seed: int = 0) -> DemoTask:
     return DemoTask(
         train=LabeledImages(images[order[n_test:]], labels[order[n_test:]]),
         test=LabeledImages(images[order[:n_test]], labels[order[:n_test]]),
-        trigger=_patch_trigger(),
+        trigger=BadNet().trigger(INPUTS.shape),
     )
 
 
@@ -85,51 +85,14 @@ def train_backdoored(
     epochs : int
         Passes over the training images.
     progress : callable, optional
-        Called with ("training", batches done, batches in all).
+        Called with ``("train", steps done, steps in all)``.
 
     Returns
     -------
     nn.Module
         In eval mode, on the CPU; the global random state is left as it was.
     """
-    generator = torch.Generator().manual_seed(seed)
-    x, labels = _poison(task, generator)
-    x = INPUTS.normalize(x)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # the first weights are drawn from the global generator
-        model = PreActResNet(_NUM_BLOCKS, _WIDTHS, INPUTS.shape[0], NUM_CLASSES)
-    n_batches = epochs * -(-len(labels) // _BATCH_SIZE)
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=_LR, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=n_batches)
-    model.train()
-    done = 0
-    for _ in range(epochs):
-        for batch in torch.split(torch.randperm(len(labels), generator=generator), _BATCH_SIZE):
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x[batch]), labels[batch])
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            done += 1
-            if progress is not None:
-                progress("training", done, n_batches)
-    return model.eval()
-
-
-def _poison(task: DemoTask, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the training images in [0, 1] and their labels, with the attacker's changes."""
-    x, labels = task.train.images.float() / 255, task.train.labels.clone()
-    others = (labels != TARGET).nonzero().flatten()
-    n_poisoned = int(POISON_RATIO * len(labels))
-    poisoned = others[torch.randperm(len(others), generator=generator)[:n_poisoned]]
-    x[poisoned] = task.trigger.apply(x[poisoned])
-    labels[poisoned] = TARGET
-    return x, labels
-
-
-def _patch_trigger() -> Trigger:
-    mask = torch.zeros(INPUTS.shape)
-    mask[:, -_PATCH:, -_PATCH:] = 1
-    return Trigger(mask=mask, pattern=torch.ones(INPUTS.shape))
+    model = new_model(MODEL_NAME, INPUTS.shape[0], NUM_CLASSES, width=_WIDTH, seed=seed)
+    poisoning = Poisoning(BadNet(), NUM_CLASSES, TARGET, POISON_RATIO)
+    recipe = _RECIPE.model_copy(update={"epochs": epochs})
+    return train(model, task.train, INPUTS, recipe, poisoning, seed=seed, progress=progress)

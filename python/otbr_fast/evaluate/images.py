@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from otbr_fast.errors import EvaluationDataError
+from otbr_fast.evaluate.folders import list_images
 from otbr_fast.evaluate.npz import read_npz, take
 
 _PIL_MODES = {1: "L", 3: "RGB"}  # by number of channels
@@ -56,17 +57,24 @@ class LabeledImages:
         return len(self.labels)
 
 
-def load_images(path: str | os.PathLike[str], limit: int | None = None) -> LabeledImages:
-    """Read labelled images from an npz file.
+def load_images(
+    path: str | os.PathLike[str],
+    limit: int | None = None,
+    shape: tuple[int, int, int] | None = None,
+) -> LabeledImages:
+    """Read labelled images from an npz file, or from a folder with a subfolder for each class.
 
     Parameters
     ----------
     path : path-like
-        With ``jpeg`` (all files joined, uint8), ``offset`` (N + 1 integers; image i is
+        A file with ``jpeg`` (all files joined, uint8), ``offset`` (N + 1 integers; image i is
         ``jpeg[offset[i]:offset[i + 1]]``) and ``label``; or with ``images`` (uint8, channels first
-        or last) and ``labels``.
+        or last) and ``labels``. Or a folder, see `otbr_fast.evaluate.folders`.
     limit : int, optional
-        Take only so many, from the start.
+        Take only so many, from the start; of a folder, the first of each class come first.
+    shape : (int, int, int), optional
+        Channels, height and width that a folder's images are brought to. Without it, all of them
+        must be of one size, and are read as colours. An npz file's images stay as they are.
 
     Raises
     ------
@@ -75,6 +83,8 @@ def load_images(path: str | os.PathLike[str], limit: int | None = None) -> Label
     """
     if limit is not None and limit < 1:
         raise EvaluationDataError(f"a limit of {limit} images leaves none; give at least 1.")
+    if Path(path).is_dir():
+        return _load_folder(path, limit, shape)
     arrays = read_npz(path)
     if "jpeg" in arrays:
         data = take(arrays, "jpeg", path, kinds="u", n_dims=(1,))
@@ -96,10 +106,8 @@ def load_images(path: str | os.PathLike[str], limit: int | None = None) -> Label
 
 def read_image_files(paths: Sequence[Path], shape: tuple[int, int, int]) -> torch.Tensor:
     """Read image files into uint8, shape (N, C, H, W); each must have the shape (C, H, W)."""
-    channels = shape[0]
-    if channels not in _PIL_MODES:
-        raise EvaluationDataError(f"images of {channels} channels cannot be read, only 1 or 3.")
-    pixels = [_open(path, str(path), _PIL_MODES[channels]) for path in paths]
+    mode = _mode(shape[0])
+    pixels = [_open(path, str(path), mode) for path in paths]
     misfit = next((i for i, image in enumerate(pixels) if image.shape != shape), None)
     if misfit is not None:
         raise EvaluationDataError(
@@ -107,6 +115,28 @@ def read_image_files(paths: Sequence[Path], shape: tuple[int, int, int]) -> torc
             "(channels, height, width)."
         )
     return torch.from_numpy(np.stack(pixels))
+
+
+def _load_folder(
+    folder: str | os.PathLike[str], limit: int | None, shape: tuple[int, int, int] | None
+) -> LabeledImages:
+    files, labels = list_images(folder)
+    channels, size = (3, None) if shape is None else (shape[0], (shape[2], shape[1]))
+    mode = _mode(channels)
+    pixels = [_open(path, str(path), mode, size) for path in files[:limit]]
+    shapes = {image.shape for image in pixels}
+    if len(shapes) > 1:
+        raise EvaluationDataError(
+            f"the images in {folder} differ in shape ({sorted(shapes)[:3]} ...); give the shape "
+            "that they are to be brought to."
+        )
+    return LabeledImages(torch.from_numpy(np.stack(pixels)), torch.tensor(labels[:limit]))
+
+
+def _mode(channels: int) -> str:
+    if channels not in _PIL_MODES:
+        raise EvaluationDataError(f"images of {channels} channels cannot be read, only 1 or 3.")
+    return _PIL_MODES[channels]
 
 
 def _decode(data: npt.NDArray[Any], offset: npt.NDArray[Any], path: object) -> npt.NDArray[Any]:
@@ -121,11 +151,16 @@ def _decode(data: npt.NDArray[Any], offset: npt.NDArray[Any], path: object) -> n
     return np.stack(pixels)
 
 
-def _open(file: Path | io.BytesIO, name: str, mode: str) -> npt.NDArray[np.uint8]:
-    """Decode one image into shape (C, H, W)."""
+def _open(
+    file: Path | io.BytesIO, name: str, mode: str, size: tuple[int, int] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Decode one image into shape (C, H, W), of another (width, height) if one is given."""
     try:
         with Image.open(file) as image:
-            pixels = np.asarray(image.convert(mode), dtype=np.uint8)
+            decoded = image.convert(mode)
+            if size not in (None, decoded.size):
+                decoded = decoded.resize(size, Image.Resampling.BILINEAR)
+            pixels = np.asarray(decoded, dtype=np.uint8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise EvaluationDataError(f"{name} cannot be decoded: {error}.") from error
     return np.atleast_3d(pixels).transpose(2, 0, 1)

@@ -1,5 +1,6 @@
 """Reading and writing models, their descriptions and BackdoorBench's records."""
 
+from otbr_fast.io.attack_record import attack_record_paths, save_attack_record
 from otbr_fast.io.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -17,11 +18,13 @@ __all__ = [
     "ModelDescription",
     "PoisonedImage",
     "Record",
+    "attack_record_paths",
     "check_absent",
     "defense_paths",
     "load_checkpoint",
     "load_record",
     "read_description",
+    "save_attack_record",
     "save_defense_result",
     "save_safetensors",
     "state_dict_hash",

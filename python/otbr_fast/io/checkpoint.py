@@ -27,6 +27,9 @@ _NESTED_KEYS = ("model", "state_dict")
 _WRAPPERS = re.compile(r"(module\.|_orig_mod\.)+")  # DataParallel's and torch.compile's
 _BLOCK = 1 << 20
 
+RECORD_DESCRIPTION = "model.json"
+"""What a record's network is fed, which BackdoorBench tells by the dataset's name only."""
+
 NOT_SAVED = "such weights are not saved, as no network works with them; check how they were made"
 """What becomes of weights that are not finite."""
 
@@ -40,8 +43,8 @@ class Checkpoint:
     state_dict : mapping of str to Tensor
         On the CPU.
     description : ModelDescription, optional
-        From the JSON file beside, or from the record; ``None`` if there is none, and for a record
-        of a dataset whose normalisation is not known.
+        From the JSON file beside (``model.json`` in a record), or from the record; ``None`` if
+        there is none, and for a record of a dataset whose normalisation is not known.
     path : Path
         The file with the weights.
     sha256 : str
@@ -156,10 +159,10 @@ def save_safetensors(
 
 def _load_record(folder: Path) -> Checkpoint:
     record = load_record(folder)
-    path = folder / ATTACK_RESULT
+    path, described = folder / ATTACK_RESULT, folder / RECORD_DESCRIPTION
     return Checkpoint(
         state_dict=_state_dict(record.state_dict, path),
-        description=_describe(record),
+        description=read_description(described) if described.is_file() else _describe(record),
         path=path,
         sha256=_sha256(path),
         record=record,

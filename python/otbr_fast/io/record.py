@@ -18,7 +18,7 @@ from otbr_fast.io.faults import faults
 from otbr_fast.io.torchfile import read_torch_file
 
 ATTACK_RESULT = "attack_result.pt"
-_IMAGE_FOLDER = "bd_test_dataset"
+IMAGE_FOLDER = "bd_test_dataset"
 _IMAGE_NAME = re.compile(r"\d+\.\w+", re.ASCII)
 
 
@@ -150,10 +150,10 @@ def _locate(folder: Path, stored: str, original_label: int) -> Path:
     if class_folder != str(original_label) or not _IMAGE_NAME.fullmatch(name):
         raise CheckpointError(
             f"the poisoned image {stored!r} with original label {original_label} should be "
-            f"stored as .../{_IMAGE_FOLDER}/{original_label}/<index>.png: the record is damaged "
+            f"stored as .../{IMAGE_FOLDER}/{original_label}/<index>.png: the record is damaged "
             "or unsafe."
         )
-    path = folder / _IMAGE_FOLDER / class_folder / name
+    path = folder / IMAGE_FOLDER / class_folder / name
     # realpath, as Path.resolve raises on links in a circle: those are told when the image is read
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise CheckpointError(f"{path} leads out of the record by a link; replace it by the image.")

@@ -3,6 +3,8 @@
 from otbr_fast.evaluate.attacks.additive import Blended, LowFrequency, Sig
 from otbr_fast.evaluate.attacks.base import Attack, LearnedAttack, MaskedAttack
 from otbr_fast.evaluate.attacks.input_aware import InputAware
+from otbr_fast.evaluate.attacks.normalization import measured_inputs
+from otbr_fast.evaluate.attacks.outcome import Outcome, outcome_paths
 from otbr_fast.evaluate.attacks.patches import BadNet, Trojan
 from otbr_fast.evaluate.attacks.poisoning import LabelMode, Poisoning
 from otbr_fast.evaluate.attacks.recipe import Recipe
@@ -21,6 +23,7 @@ __all__ = [
     "LearnedAttack",
     "LowFrequency",
     "MaskedAttack",
+    "Outcome",
     "Poisoning",
     "Recipe",
     "Sig",
@@ -28,5 +31,7 @@ __all__ = [
     "Trojan",
     "WaNet",
     "make_attack",
+    "measured_inputs",
+    "outcome_paths",
     "train",
 ]

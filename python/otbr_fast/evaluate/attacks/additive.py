@@ -51,7 +51,7 @@ class Sig(Attack):
     delta : float
         Amplitude; BackdoorBench's 40 of 255.
     frequency : int
-        Waves from side to side.
+        Waves from side to side; fewer where a wave would have less than four columns.
     """
 
     name: ClassVar[str] = "sig"
@@ -63,7 +63,8 @@ class Sig(Attack):
         """Add the stripes to images in [0, 1], float, shape (N, C, H, W)."""
         width = images.shape[3]
         column = torch.arange(width).to(images)
-        wave = torch.sin(2 * math.pi * self.frequency * column / width)
+        frequency = min(self.frequency, max(1, width // 4))
+        wave = torch.sin(2 * math.pi * frequency * column / width)
         return (images + self.delta * wave).clamp(0, 1)
 
 

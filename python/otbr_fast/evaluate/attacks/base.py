@@ -17,11 +17,13 @@ class Attack(ABC):
     name: ClassVar[str]
     """As BackdoorBench names it, where it has it."""
 
-    decoy_ratio: ClassVar[float] = 0.0
-    """Decoys shown in training for each poisoned image."""
-
     draws_anew: ClassVar[bool] = False
     """Whether the attacker holds the training too, and poisons other images in each epoch."""
+
+    @property
+    def decoy_ratio(self) -> float:
+        """Decoys shown in training for each poisoned image."""
+        return 0.0
 
     @abstractmethod
     def apply(self, images: torch.Tensor) -> torch.Tensor:

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 (the field's name)
 
+from otbr_fast.errors import AttackError
 from otbr_fast.evaluate.attacks.base import LearnedAttack
 
-_WIDTHS, _GROUPS = (32, 64, 128), 8
-_MASK_STEPS, _MASK_BATCH, _MASK_LR = 200, 32, 0.005
+_GROUPS = 8
+_MASK_BATCH, _MASK_LR = 32, 0.005
 _MASK_WEIGHT = 100.0  # the paper's lambda_norm; its lambda_div is 1
 _SMALL = 1e-3
+_LEAST = 20  # a mask may cover this many times less than it should
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +29,7 @@ class InputAware(LearnedAttack):
     classifier: to reach the attacker's label, and to differ between images. Decoys carry another
     image's trigger and keep their labels, so that a trigger works on its own image only.
 
-    The mask's network is trained in 200 steps instead of the paper's 25 epochs, and images too
-    small for three halvings are enlarged inside the networks.
+    The mask's network is trained in some hundred steps instead of the paper's 25 epochs.
 
     Parameters
     ----------
@@ -36,16 +37,25 @@ class InputAware(LearnedAttack):
         Of the images.
     density : float
         Share of the image that the mask may cover, 0.032 in the paper.
+    cross_ratio : float
+        Decoys for each poisoned image. With them the trigger is learned late in a training; without
+        them (0) one image's trigger works on others too, and a few epochs are enough.
+    widths : (int, int, int)
+        Channels of both networks, at each of their three sizes; multiples of 8.
+    mask_steps : int
+        Of the training of the mask's network, 32 images each.
     seed : int
         Of the networks' first weights.
     """
 
     name: ClassVar[str] = "input_aware"
-    decoy_ratio: ClassVar[float] = 1.0
     draws_anew: ClassVar[bool] = True
 
     channels: int = 3
     density: float = 0.032
+    cross_ratio: float = 1.0
+    widths: tuple[int, int, int] = (32, 64, 128)
+    mask_steps: int = 200
     seed: int = 0
     networks: nn.ModuleDict = field(init=False, repr=False)
 
@@ -54,11 +64,16 @@ class InputAware(LearnedAttack):
             torch.manual_seed(self.seed)
             networks = nn.ModuleDict(
                 {
-                    "pattern": _Generator(self.channels, self.channels),
-                    "mask": _Generator(self.channels, 1),
+                    "pattern": _Generator(self.channels, self.channels, self.widths),
+                    "mask": _Generator(self.channels, 1, self.widths),
                 }
             )
         object.__setattr__(self, "networks", networks)
+
+    @property
+    def decoy_ratio(self) -> float:
+        """Decoys shown in training for each poisoned image."""
+        return self.cross_ratio
 
     def apply(self, images: torch.Tensor) -> torch.Tensor:
         """Put on each image in [0, 1], float, shape (N, C, H, W), its own trigger."""
@@ -77,7 +92,8 @@ class InputAware(LearnedAttack):
         network = self.networks["mask"]
         device = next(network.parameters()).device
         optimizer = torch.optim.Adam(network.parameters(), _MASK_LR, betas=(0.5, 0.9))
-        for _ in range(_MASK_STEPS):
+        masks = torch.ones(())
+        for _ in range(self.mask_steps):
             drawn = torch.randint(0, len(images), (_MASK_BATCH,), generator=generator)
             x = images[drawn].to(device).float() / 255
             masks = self._masks(x)
@@ -86,6 +102,12 @@ class InputAware(LearnedAttack):
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+        covered = float(masks.detach().mean())
+        if covered < self.density / _LEAST:
+            raise AttackError(
+                f"input_aware's mask covers {covered:.2g} of the image instead of {self.density}, "
+                "so there would be no trigger: use another seed, or more mask_steps."
+            )
 
     def _put(self, images: torch.Tensor, sources: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():  # the mask's network stays as `prepare` left it
@@ -97,20 +119,20 @@ class InputAware(LearnedAttack):
         return (torch.tanh(made) + 1) / 2
 
     def _masks(self, images: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = self.networks["mask"](2 * images - 1)
+        with torch.autocast(images.device.type, enabled=False):  # the threshold is too steep for it
+            made: torch.Tensor = self.networks["mask"](2 * images - 1)
         return (torch.tanh(10 * torch.tanh(made)) + 1) / 2  # the paper's threshold, near 0 and 1
 
 
 class _Generator(nn.Module):
     """Three times down and up again, (N, C, H, W) to (N, C_out, H, W)."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        widths = (in_channels, *_WIDTHS)
         self.down = nn.ModuleList(
-            _Twice(before, after) for before, after in itertools.pairwise(widths)
+            _Twice(before, after) for before, after in itertools.pairwise((in_channels, *widths))
         )
-        backwards = _WIDTHS[::-1]
+        backwards = widths[::-1]
         self.up = nn.ModuleList(
             _Twice(before, after)
             for before, after in zip(backwards, (*backwards[1:], backwards[-1]), strict=True)

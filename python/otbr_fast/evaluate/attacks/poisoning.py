@@ -82,7 +82,7 @@ class Poisoning:
             There are too few images.
         """
         wanted = int(self.poison_ratio * len(labels))
-        candidates = (labels != self.new_labels(labels)).nonzero().flatten()
+        candidates = self.poisonable(labels)
         if not 1 <= wanted <= len(candidates):
             raise AttackError(
                 f"poison_ratio={self.poison_ratio} of {len(labels)} training images is {wanted}, "
@@ -94,6 +94,22 @@ class Poisoning:
         others = (roles == BENIGN).nonzero().flatten()
         roles[_draw(others, round(self.attack.decoy_ratio * wanted), generator)] = DECOY
         return roles
+
+    def poisonable(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return which images of these classes do not have the attacker's label already.
+
+        Raises
+        ------
+        AttackError
+            All are of the target class.
+        """
+        indices = (labels != self.new_labels(labels)).nonzero().flatten()
+        if not len(indices):
+            raise AttackError(
+                f"all {len(labels)} images are of the target class {self.target}, so no attack "
+                "can be seen; give images of other classes too."
+            )
+        return indices
 
     @torch.no_grad()
     def poison(self, images: LabeledImages) -> tuple[PoisonedImages, torch.Tensor]:
@@ -111,20 +127,15 @@ class Poisoning:
         AttackError
             All images are of the target class.
         """
-        labels = self.new_labels(images.labels)
-        indices = (images.labels != labels).nonzero().flatten()
-        if not len(indices):
-            raise AttackError(
-                f"all {len(images)} images are of the target class {self.target}, so no attack "
-                "can be seen; give images of other classes too."
-            )
+        indices = self.poisonable(images.labels)
+        labels = images.labels[indices]
         made = torch.cat(
             [
                 to_bytes(self.attack.apply(images.images[part].float() / 255))
                 for part in torch.split(indices, _BATCH)
             ]
         )
-        return PoisonedImages(made, images.labels[indices], labels[indices]), indices
+        return PoisonedImages(made, labels, self.new_labels(labels)), indices
 
 
 def to_bytes(images: torch.Tensor) -> torch.Tensor:

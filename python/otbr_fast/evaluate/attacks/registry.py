@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import fields
 
 from otbr_fast.errors import AttackError
 from otbr_fast.evaluate.attacks.additive import Blended, LowFrequency, Sig
@@ -12,23 +12,17 @@ from otbr_fast.evaluate.attacks.patches import BadNet, Trojan
 from otbr_fast.evaluate.attacks.ssba import SsbaLike
 from otbr_fast.evaluate.attacks.wanet import WaNet
 
-_MAKERS: dict[str, Callable[[int, int], Attack]] = {  # from the channels and a seed
-    "badnet": lambda channels, seed: BadNet(),
-    "blended": lambda channels, seed: Blended(seed=seed),
-    "sig": lambda channels, seed: Sig(),
-    "low_frequency": lambda channels, seed: LowFrequency(seed=seed),
-    "trojan": lambda channels, seed: Trojan(seed=seed),
-    "wanet": lambda channels, seed: WaNet(seed=seed),
-    "input_aware": lambda channels, seed: InputAware(channels, seed=seed),
-    "ssba_like": lambda channels, seed: SsbaLike(seed=seed),
+_CLASSES: dict[str, type[Attack]] = {
+    attack.name: attack
+    for attack in (BadNet, Blended, Sig, LowFrequency, Trojan, WaNet, InputAware, SsbaLike)
 }
 
-ATTACKS = tuple(_MAKERS)
+ATTACKS = tuple(_CLASSES)
 """Names that `make_attack` takes."""
 
 
-def make_attack(name: str, channels: int, seed: int = 0) -> Attack:
-    """Return an attack at its usual strength.
+def make_attack(name: str, channels: int, seed: int = 0, **settings: float) -> Attack:
+    """Return an attack.
 
     Parameters
     ----------
@@ -38,12 +32,23 @@ def make_attack(name: str, channels: int, seed: int = 0) -> Attack:
         Of the images: 1 or 3.
     seed : int
         Of the attack's pattern, field or networks, where it has some.
+    **settings : float
+        Those of the attack's class that are one number; at their usual values if not given.
 
     Raises
     ------
     AttackError
-        There is no such attack.
+        There is no such attack, or it has no such setting, or that is a whole number.
     """
-    if name not in _MAKERS:
+    if name not in _CLASSES:
         raise AttackError(f"there is no attack {name!r}; there are {', '.join(ATTACKS)}.")
-    return _MAKERS[name](channels, seed)
+    kinds = {f.name: f.type for f in fields(_CLASSES[name]) if f.type in ("int", "float")}  # type: ignore[arg-type]
+    found = {key: value for key, value in (("channels", channels), ("seed", seed)) if key in kinds}
+    free = {key: kind for key, kind in kinds.items() if key not in found}
+    for key, value in settings.items():
+        if key not in free:
+            raise AttackError(f"{name} has no setting {key!r}; it has {', '.join(free) or 'none'}.")
+        if free[key] == "int" and value != int(value):
+            raise AttackError(f"{key}={value} of {name} must be a whole number.")
+    numbers = {key: int(v) if free[key] == "int" else float(v) for key, v in settings.items()}
+    return _CLASSES[name](**found, **numbers)

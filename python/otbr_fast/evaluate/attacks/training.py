@@ -193,11 +193,12 @@ class _Run:
     def _step(
         self, batch: torch.Tensor, roles: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        x, labels, penalty = self._batch(batch, roles, generator)
+        with self._autocast() if self.learned else contextlib.nullcontext():
+            x, labels, penalty = self._batch(batch, roles, generator)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         low, high = self.inputs.low, self.inputs.high
-        with _autocast(self.device, self.recipe.bf16):
+        with self._autocast():
             logits = self.model(self.inputs.normalize(low + (high - low) * x))
         loss = F.cross_entropy(logits.float(), labels) + penalty
         loss.backward()  # type: ignore[no-untyped-call]
@@ -239,6 +240,14 @@ class _Run:
         for optimizer, own in zip(self.optimizers, highest, strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = own * lr / self.recipe.lr
+
+    def _autocast(self) -> torch.autocast:
+        if self.device.type == "cuda":
+            has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            has_it = torch.cpu._is_avx512_bf16_supported()
+        kind = self.device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.recipe.bf16 and has_it)
 
     def _generator(self, stream: int) -> torch.Generator:
         mixed = np.random.SeedSequence((self.seed, stream)).generate_state(1)
@@ -285,11 +294,3 @@ def _torch_seeded(generator: torch.Generator, device: torch.device) -> Iterator[
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _autocast(device: torch.device, wanted: bool) -> torch.autocast:
-    if device.type == "cuda":
-        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_it = torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_it)

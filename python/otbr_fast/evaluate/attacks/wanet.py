@@ -24,17 +24,25 @@ class WaNet(Attack):
         The field is drawn on k x k points.
     s : float
         Strength: the mean shift is s / 2 pixels a direction.
+    cross_ratio : float
+        Decoys for each poisoned image. The trigger is learned late in a training with decoys;
+        without them (0) it takes a few epochs.
     seed : int
         Of the field.
     """
 
     name: ClassVar[str] = "wanet"
-    decoy_ratio: ClassVar[float] = 2.0
     draws_anew: ClassVar[bool] = True
 
     k: int = 4
     s: float = 0.5
+    cross_ratio: float = 2.0
     seed: int = 0
+
+    @property
+    def decoy_ratio(self) -> float:
+        """Decoys shown in training for each poisoned image."""
+        return self.cross_ratio
 
     def apply(self, images: torch.Tensor) -> torch.Tensor:
         """Warp images in [0, 1], float, shape (N, C, H, W)."""
