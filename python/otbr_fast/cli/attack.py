@@ -149,9 +149,24 @@ def command(
             rich_help_panel=_ATTACK_PANEL,
         ),
     ] = None,
-    epochs: Annotated[int, typer.Option(metavar="N", min=1, rich_help_panel=_TRAINING_PANEL)] = 30,
+    strength: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY=VALUE,...",
+            help="Settings of the attack, such as alpha=0.1 (blended), s=1,cross_ratio=0 (wanet).",
+            show_default="the literature's",
+            rich_help_panel=_ATTACK_PANEL,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Passes over the images.", rich_help_panel=_TRAINING_PANEL
+        ),
+    ] = 30,
     batch_size: Annotated[
-        int, typer.Option(metavar="N", min=2, rich_help_panel=_TRAINING_PANEL)
+        int,
+        typer.Option(metavar="N", min=2, help="Images in a step.", rich_help_panel=_TRAINING_PANEL),
     ] = 128,
     lr: Annotated[
         float | None,

@@ -73,10 +73,12 @@ def open_lab(options: LabOptions) -> Lab:
         Images cannot be read, or those to test on do not fit those to train on.
     CheckpointError
         The network cannot be read, or there is no such architecture.
+    UnsupportedModelError
+        The images are too small for the architecture.
     typer.BadParameter
         An option is malformed, or is told by the network to start from.
     """
-    from otbr_fast.models import new_model
+    from otbr_fast.models import check_inputs, new_model
 
     start = (
         None if options.start_from is None else open_network(options.start_from, options.network)
@@ -92,6 +94,7 @@ def open_lab(options: LabOptions) -> Lab:
         arch, n_classes = options.network.arch or DEFAULT_ARCH, int(train.labels.max()) + 1
         width = 1.0 if options.width is None else options.width
         model = new_model(arch, inputs.shape[0], n_classes, width=width, seed=options.seed)
+        check_inputs(model, inputs, n_classes)
         lab = Lab(train, test, dataset, model, arch, n_classes, inputs)
     _check_test(lab)
     return lab

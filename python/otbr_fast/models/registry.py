@@ -90,6 +90,13 @@ def new_model(
     seed : int
         Of the weights; torch's global generator is left as it was.
 
+    Returns
+    -------
+    nn.Module
+        In eval mode, on the CPU. A VGG averages its last features over the image, and has 8 hidden
+        units for each channel of its last stage (4096 at full width); torchvision's keeps 7 x 7
+        features, which images of 32 x 32 do not have.
+
     Raises
     ------
     CheckpointError
@@ -105,11 +112,13 @@ def new_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # layers draw their first weights from the global generator
         if model_name in _PREACTRESNETS:
-            return PreActResNet(depths, [stages[0], *stages], in_channels, num_classes)
+            resnet = PreActResNet(depths, [stages[0], *stages], in_channels, num_classes)
+            return resnet.eval()
         widths = [*stages, stages[-1]]
         hidden = 8 * stages[-1]
         convolutions = [[w] * depth for w, depth in zip(widths, depths, strict=True)]
-        return VGG(convolutions, in_channels, num_classes, pool_size=1, hidden=(hidden, hidden))
+        vgg = VGG(convolutions, in_channels, num_classes, pool_size=1, hidden=(hidden, hidden))
+        return vgg.eval()
 
 
 def num_classes(model: nn.Module) -> int:

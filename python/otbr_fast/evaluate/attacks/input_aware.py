@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 (the field's name)
 from otbr_fast.errors import AttackError
 from otbr_fast.evaluate.attacks.base import LearnedAttack
 
-_GROUPS = 8
+_GROUPS = 4
 _MASK_BATCH, _MASK_LR = 32, 0.005
 _MASK_WEIGHT = 100.0  # the paper's lambda_norm; its lambda_div is 1
 _SMALL = 1e-3
@@ -41,7 +41,8 @@ class InputAware(LearnedAttack):
         Decoys for each poisoned image. With them the trigger is learned late in a training; without
         them (0) one image's trigger works on others too, and a few epochs are enough.
     widths : (int, int, int)
-        Channels of both networks, at each of their three sizes; multiples of 8.
+        Channels of both networks, at each of their three sizes; multiples of 8, so that a
+        group of the norm has two at least.
     mask_steps : int
         Of the training of the mask's network, 32 images each.
     seed : int

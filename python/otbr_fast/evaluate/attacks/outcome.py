@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from otbr_fast.evaluate.attacks.base import LearnedAttack
 from otbr_fast.evaluate.attacks.poisoning import Poisoning
 from otbr_fast.evaluate.evaluation_set import EvaluationSet, PoisonedImages
 from otbr_fast.evaluate.images import LabeledImages
@@ -27,7 +28,7 @@ from otbr_fast.io.checkpoint import RECORD_DESCRIPTION
 from otbr_fast.models import InputSpec, num_classes
 from otbr_fast.repair.progress import Progress
 
-MODEL = "model.safetensors"
+MODEL, NETWORKS = "model.safetensors", "attack_networks.safetensors"
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ class Outcome:
     ) -> None:
         """Write ``model.safetensors`` with its description and, of an attack, a record.
 
+        The networks of a `LearnedAttack` are kept too, in ``attack_networks.safetensors``.
+
         Parameters
         ----------
         folder : path-like
@@ -159,8 +162,11 @@ class Outcome:
         save_safetensors(self.model.state_dict(), folder / MODEL, overwrite=overwrite)
         with write_file(folder / RECORD_DESCRIPTION, overwrite) as draft:
             draft.write_text(json.dumps(self.description(), indent=2, allow_nan=False) + "\n")
-        if self.poisoned is None or self.indices is None:
+        if self.poisoning is None or self.poisoned is None or self.indices is None:
             return
+        if isinstance(self.poisoning.attack, LearnedAttack):
+            networks = self.poisoning.attack.networks.state_dict()
+            save_safetensors(networks, folder / NETWORKS, overwrite=overwrite)
         save_attack_record(
             folder,
             model_name=self.model_name,
@@ -178,9 +184,10 @@ class Outcome:
 
 
 def outcome_paths(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return all that `Outcome.save` writes into a folder."""
+    """Return all that `Outcome.save` may write into a folder."""
     folder = Path(folder)
-    return [folder / MODEL, folder / RECORD_DESCRIPTION, *attack_record_paths(folder)]
+    names = (MODEL, RECORD_DESCRIPTION, NETWORKS)
+    return [*(folder / name for name in names), *attack_record_paths(folder)]
 
 
 def _target(poisoning: Poisoning) -> int | None:
