@@ -151,12 +151,17 @@ def test_the_networks_of_an_attack_are_kept(tmp_path: Path, tiny_resnet: PreActR
         assert torch.equal(again.apply(x), attack.apply(x))
 
 
-def test_an_unattacked_network_leaves_no_record(tmp_path: Path, tiny_resnet: PreActResNet) -> None:
+def test_an_unattacked_network_leaves_no_record_not_even_an_older_one(
+    tmp_path: Path, tiny_resnet: PreActResNet
+) -> None:
+    save_attack_record(tmp_path, **settings(tiny_resnet))
     test = LabeledImages(torch.zeros((5, 3, 8, 8), dtype=torch.uint8), torch.arange(5))
     inputs = InputSpec(shape=(3, 8, 8))
     outcome = Outcome.measure(
         tiny_resnet, "preactresnet18", inputs, None, test, dataset="mine", seed=0
     )
-    outcome.save(tmp_path)
+    with pytest.raises(OutputExistsError):
+        outcome.save(tmp_path)
+    outcome.save(tmp_path, overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
     assert read_description(tmp_path / "model.json").attack is None

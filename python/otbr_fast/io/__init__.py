@@ -1,6 +1,6 @@
 """Reading and writing models, their descriptions and BackdoorBench's records."""
 
-from otbr_fast.io.attack_record import attack_record_paths, save_attack_record
+from otbr_fast.io.attack_record import attack_record_paths, remove_attack_record, save_attack_record
 from otbr_fast.io.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -24,6 +24,7 @@ __all__ = [
     "load_checkpoint",
     "load_record",
     "read_description",
+    "remove_attack_record",
     "save_attack_record",
     "save_defense_result",
     "save_safetensors",

@@ -27,6 +27,13 @@ def attack_record_paths(folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     return Path(folder) / ATTACK_RESULT, Path(folder) / IMAGE_FOLDER
 
 
+def remove_attack_record(folder: str | os.PathLike[str]) -> None:
+    """Remove what `save_attack_record` writes, where it is there."""
+    result, image_folder = attack_record_paths(folder)
+    result.unlink(missing_ok=True)
+    shutil.rmtree(image_folder, ignore_errors=True)
+
+
 def save_attack_record(
     folder: str | os.PathLike[str],
     *,

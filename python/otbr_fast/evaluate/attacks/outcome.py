@@ -20,6 +20,7 @@ from otbr_fast.io import (
     ModelDescription,
     attack_record_paths,
     check_absent,
+    remove_attack_record,
     save_attack_record,
     save_safetensors,
     write_file,
@@ -151,6 +152,8 @@ class Outcome:
             For all of it; made if it is not there.
         data_path : path-like
             Where the data came from, as the record tells it.
+        overwrite : bool
+            Replace the outcome that is there; what this one has no part for is removed.
 
         Raises
         ------
@@ -162,11 +165,25 @@ class Outcome:
         save_safetensors(self.model.state_dict(), folder / MODEL, overwrite=overwrite)
         with write_file(folder / RECORD_DESCRIPTION, overwrite) as draft:
             draft.write_text(json.dumps(self.description(), indent=2, allow_nan=False) + "\n")
-        if self.poisoning is None or self.poisoned is None or self.indices is None:
-            return
-        if isinstance(self.poisoning.attack, LearnedAttack):
-            networks = self.poisoning.attack.networks.state_dict()
+        attack = self.poisoning.attack if self.poisoning else None
+        if isinstance(attack, LearnedAttack):
+            networks = attack.networks.state_dict()
             save_safetensors(networks, folder / NETWORKS, overwrite=overwrite)
+        else:
+            (folder / NETWORKS).unlink(missing_ok=True)  # of the outcome that was here before
+        if self.poisoned is not None and self.indices is not None:
+            self._save_record(folder, self.poisoned, self.indices, data_path, overwrite)
+        else:
+            remove_attack_record(folder)
+
+    def _save_record(
+        self,
+        folder: Path,
+        poisoned: PoisonedImages,
+        indices: torch.Tensor,
+        data_path: str | os.PathLike[str],
+        overwrite: bool,
+    ) -> None:
         save_attack_record(
             folder,
             model_name=self.model_name,
@@ -174,10 +191,10 @@ class Outcome:
             state_dict=self.model.state_dict(),
             dataset=self.dataset,
             data_path=os.fspath(data_path),
-            images=self.poisoned.images,
-            original_labels=self.poisoned.original_labels,
-            target_labels=self.poisoned.target_labels,
-            indices=self.indices,
+            images=poisoned.images,
+            original_labels=poisoned.original_labels,
+            target_labels=poisoned.target_labels,
+            indices=indices,
             n_test=self.n_test,
             overwrite=overwrite,
         )
