@@ -1,0 +1,58 @@
+"""Which batch norm closes which convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import fx, nn
+
+from otbr_fast.errors import UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class NormedConv:
+    """A convolution and the batch norm that alone reads what it writes."""
+
+    conv_name: str
+    conv: nn.Conv2d
+    norm_name: str
+    norm: nn.BatchNorm2d
+
+
+def normed_convs(model: nn.Module) -> tuple[NormedConv, ...]:
+    """Find the convolutions that have a batch norm of their own, with weights and running statistics.
+
+    A batch norm is a convolution's own if nothing else reads what the convolution writes, and
+    nothing lies between. The network's graph decides, not the order of its modules: in a
+    pre-activation block, ``conv1`` is followed by ``bn2``, but ``conv2`` writes into the residual
+    stream, of which the next block's ``bn1`` reads a sum of many convolutions. Neither ``conv2``
+    nor the stem nor a shortcut has a batch norm of its own.
+
+    Raises
+    ------
+    UnsupportedModelError
+        torch.fx cannot trace the network.
+    """
+    try:
+        nodes = fx.Tracer().trace(model).nodes
+    except Exception as error:  # tracing runs the model's own code, which may raise anything
+        raise UnsupportedModelError(
+            f"{type(model).__name__} cannot be traced by torch.fx ({error}), so its convolutions "
+            "and batch norms cannot be paired; its layers' order must not depend on the data."
+        ) from error
+    called = [node.target for node in nodes if node.op == "call_module"]
+    found = []
+    for node in nodes:
+        if node.op != "call_module" or len(node.users) != 1:
+            continue
+        (reader,) = node.users
+        if reader.op != "call_module" or {called.count(n.target) for n in (node, reader)} != {1}:
+            continue
+        conv, norm = (model.get_submodule(str(n.target)) for n in (node, reader))
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and _is_fixed(norm):
+            found.append(NormedConv(str(node.target), conv, str(reader.target), norm))
+    return tuple(found)
+
+
+def _is_fixed(norm: nn.BatchNorm2d) -> bool:
+    return norm.affine and norm.running_var is not None
