@@ -137,7 +137,7 @@ def _drop(was: float | None, now: float | None) -> float | None:
 
 def _laid_out(model: nn.Module, device: str | torch.device) -> nn.Module:
     """Copy a model for measuring; convolutions are half as fast again with channels last."""
-    return copy.deepcopy(model).to(device, memory_format=torch.channels_last).eval()
+    return copy.deepcopy(model).to(device).to(memory_format=torch.channels_last).eval()
 
 
 @dataclass

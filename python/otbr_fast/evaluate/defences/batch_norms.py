@@ -20,13 +20,14 @@ class NormedConv:
 
 
 def normed_convs(model: nn.Module) -> tuple[NormedConv, ...]:
-    """Find the convolutions that have a batch norm of their own, with weights and running statistics.
+    """Find the convolutions that have a batch norm of their own.
 
     A batch norm is a convolution's own if nothing else reads what the convolution writes, and
-    nothing lies between. The network's graph decides, not the order of its modules: in a
-    pre-activation block, ``conv1`` is followed by ``bn2``, but ``conv2`` writes into the residual
-    stream, of which the next block's ``bn1`` reads a sum of many convolutions. Neither ``conv2``
-    nor the stem nor a shortcut has a batch norm of its own.
+    nothing lies between; it must have weights and running statistics. The network's graph
+    decides, not the order of its modules: in a pre-activation block, ``conv1`` is followed by
+    ``bn2``, but ``conv2`` writes into the residual stream, of which the next block's ``bn1`` reads
+    a sum of many convolutions. Neither ``conv2`` nor a stem nor a shortcut that writes into the
+    stream has a batch norm of its own.
 
     Raises
     ------

@@ -59,9 +59,7 @@ class FineTuning:
         for trial in wanted:
             yield trial, self._train(images, case, generator)
 
-    def _draw(
-        self, images: LabeledImages, case: Case, generator: torch.Generator
-    ) -> LabeledImages:
+    def _draw(self, images: LabeledImages, case: Case, generator: torch.Generator) -> LabeledImages:
         n_used = round(self.share * len(images))
         if n_used < 2:  # batch statistics need two
             raise EvaluationDataError(
@@ -91,29 +89,27 @@ class FineTuning:
         n_batches = max(1, len(data) // self.batch_size)  # a rest that is not full is left out
         total = self.epochs * n_batches
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
-        for done in range(total):
-            if done % n_batches == 0:
-                order = torch.randperm(len(data), generator=generator)
-            at = done % n_batches * self.batch_size
-            batch = order[at : at + self.batch_size]
-            x = _shifted(data.images[batch], generator).to(case.device).float() / 255
-            x = case.inputs.low + (case.inputs.high - case.inputs.low) * x
-            optimizer.zero_grad()
-            with torch.enable_grad():
-                logits = model(case.inputs.normalize(x))
-                loss = F.cross_entropy(logits, data.labels[batch].to(case.device))
-                loss.backward()  # type: ignore[no-untyped-call]
-            if not bool(torch.isfinite(loss)):
-                raise RepairError(f"fine-tuning diverged in step {done + 1}; lower lr={self.lr}")
-            optimizer.step()
-            schedule.step()
-            case.progress("fine-tuning", done + 1, total)
+        for epoch in range(self.epochs):
+            order = torch.randperm(len(data), generator=generator)
+            for i, batch in enumerate(torch.split(order, self.batch_size)[:n_batches]):
+                x = _shifted(data.images[batch], generator).to(case.device).float() / 255
+                x = case.inputs.low + (case.inputs.high - case.inputs.low) * x
+                optimizer.zero_grad()
+                with torch.enable_grad():
+                    logits = model(case.inputs.normalize(x))
+                    loss = F.cross_entropy(logits, data.labels[batch].to(case.device))
+                    loss.backward()  # type: ignore[no-untyped-call]
+                if not bool(torch.isfinite(loss)):
+                    raise RepairError(f"fine-tuning diverged; use a lower lr than {self.lr}")
+                optimizer.step()
+                schedule.step()
+                case.progress("fine-tuning", epoch * n_batches + i + 1, total)
         return model.cpu().eval()
 
 
 def _trainable_copy(case: Case) -> nn.Module:
     """Return a copy in train mode; dropout stays off, as it draws from the global generator."""
-    model = copy.deepcopy(case.model).to(case.device, memory_format=torch.channels_last)
+    model = copy.deepcopy(case.model).to(case.device).to(memory_format=torch.channels_last)
     model.train().requires_grad_(True)
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
