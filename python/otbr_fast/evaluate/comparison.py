@@ -110,8 +110,22 @@ class Comparison:
         _refuse_shared_names(contenders)
         self._store, self._training = store, training
         self._device, self._n_threads = device, n_threads
+        version = str(show_versions()["otbr_fast"])
+
+        def facts(contender: Contender, method: Method, trial: Trial) -> Facts:
+            used = training if method.uses_training_data else None
+            return Facts(
+                version=version,
+                weights=contender.weights_hash,
+                inputs=contender.inputs.model_dump_json(),
+                method=trial.method,
+                settings=trial.settings,
+                test_data=contender.test_hash,
+                training_data=None if used is None else used.hash,
+            )
+
         self._cells = [
-            _Cell(contender, defence, method, trial, _facts(contender, method, trial, training))
+            _Cell(contender, defence, method, trial, facts(contender, method, trial))
             for contender in contenders
             for defence in (Untouched(), *defences)
             for method in defence.methods
@@ -247,21 +261,6 @@ def _timed(
                 yield trial, error, time.perf_counter() - start
             return
         yield trial, made, time.perf_counter() - start
-
-
-def _facts(
-    contender: Contender, method: Method, trial: Trial, training: TrainingData | None
-) -> Facts:
-    used = training if method.uses_training_data else None
-    return Facts(
-        version=str(show_versions()["otbr_fast"]),
-        weights=contender.weights_hash,
-        inputs=contender.inputs.model_dump_json(),
-        method=trial.method,
-        settings=trial.settings,
-        test_data=contender.test_hash,
-        training_data=None if used is None else used.hash,
-    )
 
 
 def _refuse_shared_names(contenders: Sequence[Contender]) -> None:
