@@ -44,19 +44,21 @@ def training_images(folder: Path) -> Path:
 
 def test_all_methods_in_one_table(folder: Path) -> None:
     write_suspect(folder, width=12)  # wide enough for 1 % to be a neuron
-    every = "paper,nwc-pruning,ours-hindsight,clp,fine-tuning"
+    every = "paper,nwc-pruning,ours-hindsight,clp,clp-published,fine-tuning"
     train = ("--train-data", training_images(folder))
     document = compare(folder, *train, "--json", methods=every).document
     assert [(line["method"], line["choice"]) for line in document["lines"]] == [
         ("before", "before"),
         *((name, f"hindsight, {by}") for name in every.split(",")[:3] for by in ("hDER", "DER")),
-        ("clp", "fixed"),
-        ("clp", "hindsight, hDER"),
-        ("clp", "hindsight, DER"),
+        *(
+            (name, choice)
+            for name in ("clp", "clp-published")
+            for choice in ("fixed", "hindsight, hDER", "hindsight, DER")
+        ),
         ("fine-tuning", "fixed, uses data"),
     ]
     assert document["complete"]
-    assert len(document["trials"]) == 1 + 7 + 7 + 21 + 7 + 1
+    assert len(document["trials"]) == 1 + 7 + 7 + 21 + 8 + 8 + 1
     assert {mean["method"] for mean in document["averages"]} == {"before", *every.split(",")}
     for line in document["lines"]:
         assert len(line["recalls"]) == 5
@@ -130,7 +132,7 @@ def test_an_interrupted_run_leaves_tables_and_goes_on(
     document = json.loads((folder / "out" / "compare.json").read_text())
     assert not document["complete"]
     assert "Not complete yet" in (folder / "out" / "compare.md").read_text()
-    assert "only 3 of 7 settings tried yet" in (folder / "out" / "compare.md").read_text()
+    assert "only 3 of 8 settings tried yet" in (folder / "out" / "compare.md").read_text()
     kept = files_in(folder / "out" / "outcomes")
     assert len(kept) == 4
     document = compare(folder, "--json").document

@@ -10,7 +10,7 @@ from torch import nn
 
 from otbr_fast.errors import UnsupportedModelError
 from otbr_fast.evaluate.defences.base import Case
-from otbr_fast.evaluate.defences.batch_norms import normed_convs
+from otbr_fast.evaluate.defences.batch_norms import next_norms, own_norms
 from otbr_fast.evaluate.defences.clp import (
     ChannelLipschitzPruning,
     channel_bounds,
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 def pairs(model: nn.Module) -> dict[str, str]:
-    return {pair.conv_name: pair.norm_name for pair in normed_convs(model)}
+    return {pair.conv_name: pair.norm_name for pair in own_norms(model)}
 
 
 def random(model: nn.Module) -> nn.Module:
@@ -63,6 +63,17 @@ def test_in_a_vgg_each_convolution_is_followed_by_its_batch_norm(tiny_vgg: VGG) 
     assert pairs(tiny_vgg) == {f"features.{i}": f"features.{i + 1}" for i in convs}
 
 
+def test_in_the_order_of_modules_the_stream_is_given_to_the_next_block(
+    tiny_resnet: PreActResNet, tiny_vgg: VGG
+) -> None:
+    found = {pair.norm_name: pair.conv_name for pair in next_norms(tiny_resnet)}
+    assert found["layer1.0.bn1"] == "conv1"
+    assert found["layer1.1.bn1"] == "layer1.0.conv2"
+    assert found["layer1.1.bn2"] == "layer1.1.conv1"
+    assert found["layer4.1.bn1"] == "layer4.0.shortcut.0"
+    assert next_norms(tiny_vgg) == own_norms(tiny_vgg)
+
+
 def test_a_batch_norm_that_is_not_the_only_reader_is_nobodys() -> None:
     class Forked(nn.Module):
         def __init__(self) -> None:
@@ -84,7 +95,7 @@ def test_a_batch_norm_that_is_not_the_only_reader_is_nobodys() -> None:
 def test_bounds_are_those_of_the_paper(network: str, request: pytest.FixtureRequest) -> None:
     model = random(request.getfixturevalue(network))
     weights = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
-    for pair in normed_convs(model):
+    for pair in own_norms(model):
         expected = reference_bounds(weights, pair.conv_name, pair.norm_name, pair.norm.eps)
         np.testing.assert_allclose(channel_bounds(pair.conv, pair.norm), expected, rtol=1e-9)
 
@@ -143,7 +154,7 @@ def test_a_planted_channel_is_the_one_that_is_pruned() -> None:
 
 
 def test_a_network_without_batch_norms_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="batch norm of its own"):
+    with pytest.raises(UnsupportedModelError, match="no convolution with a batch norm"):
         prune_channels(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), 3)
 
 

@@ -60,7 +60,7 @@ def command(
         str | None,
         typer.Option(
             metavar="M,...",
-            help="Of paper, nwc-pruning, ours-hindsight, clp, fine-tuning.",
+            help="Of paper, nwc-pruning, ours-hindsight, clp, clp-published, fine-tuning.",
             show_default="all",
             rich_help_panel="The method",
         ),

@@ -27,7 +27,7 @@ LEGEND = (
     "'fixed': settings that do not depend on test data. 'hindsight': the best of all settings "
     "tried, by a figure that takes test data and the trigger: nobody who has to defend a network "
     "can choose so. Seconds are of making the network, not of measuring it; in hindsight of all "
-    "settings together. The unlearning that 'nwc-pruning' shares counts for 'paper'."
+    "settings together. What 'paper' and 'nwc-pruning' share, the unlearning, counts once."
 )
 
 _HEADER = ("ACC", "ASR", "RA", "TCR", "worst", "DER", "hDER", "ACC loss", "TCR loss", "s")

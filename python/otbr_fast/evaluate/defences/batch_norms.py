@@ -1,4 +1,4 @@
-"""Which batch norm closes which convolution."""
+"""Which batch norm belongs to which convolution: by the graph, and by the order of modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from otbr_fast.errors import UnsupportedModelError
 
 @dataclass(frozen=True)
 class NormedConv:
-    """A convolution and the batch norm that alone reads what it writes."""
+    """A convolution and a batch norm with weights and running statistics."""
 
     conv_name: str
     conv: nn.Conv2d
@@ -19,15 +19,14 @@ class NormedConv:
     norm: nn.BatchNorm2d
 
 
-def normed_convs(model: nn.Module) -> tuple[NormedConv, ...]:
-    """Find the convolutions that have a batch norm of their own.
+def own_norms(model: nn.Module) -> tuple[NormedConv, ...]:
+    """Find the convolutions that have a batch norm of their own, by the network's graph.
 
     A batch norm is a convolution's own if nothing else reads what the convolution writes, and
-    nothing lies between; it must have weights and running statistics. The network's graph
-    decides, not the order of its modules: in a pre-activation block, ``conv1`` is followed by
-    ``bn2``, but ``conv2`` writes into the residual stream, of which the next block's ``bn1`` reads
-    a sum of many convolutions. Neither ``conv2`` nor a stem nor a shortcut that writes into the
-    stream has a batch norm of its own.
+    nothing lies between. In a pre-activation block, ``conv1`` is followed by ``bn2``, but
+    ``conv2`` writes into the residual stream, of which the next block's ``bn1`` reads a sum of
+    many convolutions. Neither ``conv2`` nor a stem nor a shortcut that writes into the stream has
+    a batch norm of its own.
 
     Raises
     ------
@@ -53,6 +52,24 @@ def normed_convs(model: nn.Module) -> tuple[NormedConv, ...]:
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and _is_fixed(norm):
             found.append(NormedConv(str(node.target), conv, str(reader.target), norm))
     return tuple(found)
+
+
+def next_norms(model: nn.Module) -> tuple[NormedConv, ...]:
+    """Give each batch norm the convolution that stands before it in the order of modules.
+
+    As the published implementation of channel-Lipschitz pruning and BackdoorBench do. In a
+    sequential network this is what `own_norms` finds. In a pre-activation one it gives ``conv2``,
+    or the shortcut that stands behind it, to the next block's ``bn1``, whose channels are sums of
+    which that convolution is one part. What has other numbers of channels is left out.
+    """
+    found = []
+    before: tuple[str, nn.Conv2d] | None = None
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            before = name, module
+        elif isinstance(module, nn.BatchNorm2d) and before is not None and _is_fixed(module):
+            found.append(NormedConv(*before, name, module))
+    return tuple(p for p in found if p.conv.out_channels == p.norm.num_features)
 
 
 def _is_fixed(norm: nn.BatchNorm2d) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,40 +11,51 @@ from torch import nn
 
 from otbr_fast.errors import OtbrFastError, UnsupportedModelError
 from otbr_fast.evaluate.defences.base import Case, Method, Trial
-from otbr_fast.evaluate.defences.batch_norms import normed_convs
+from otbr_fast.evaluate.defences.batch_norms import NormedConv, own_norms
 
-NAME = "clp"
+Pairing = Callable[[nn.Module], tuple[NormedConv, ...]]
+
 PUBLISHED_U = 3.0
 """What the paper takes for CIFAR-10."""
 
-_US = (1.0, 1.5, 2.0, 2.5, PUBLISHED_U, 4.0, 5.0)
+_US = (0.5, 1.0, 1.5, 2.0, 2.5, PUBLISHED_U, 4.0, 5.0)
 
 
 @dataclass(frozen=True)
 class ChannelLipschitzPruning:
     """Prunes channels whose Lipschitz constant stands out in their layer, from the weights alone.
 
-    Only convolutions with a batch norm of their own are pruned (`normed_convs`). What
-    writes into a residual stream has none: a channel of the stream is a sum of what several
-    convolutions write, so no bound of one of them is the channel's, and all of them are left as
-    they are.
+    Parameters
+    ----------
+    name : str
+        The method's.
+    pairing : callable
+        Which batch norm scales what a convolution writes. With `own_norms`, the bound is one of
+        the channel's, as in the paper; what writes into a residual stream has no batch norm of
+        its own and is left as it is, since a channel of the stream is a sum of what several
+        convolutions write. With `next_norms` it is what the published code computes; on
+        pre-activation networks the bounds of stream channels are then not bounds of anything, but
+        what is silenced is a channel as a block reads it.
     """
+
+    name: str = "clp"
+    pairing: Pairing = own_norms
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """The published threshold, and others in hindsight."""
-        trials = tuple(Trial(NAME, {"u": u}, f"u {u:g}") for u in _US)
-        return (Method(NAME, trials, fixed=trials[_US.index(PUBLISHED_U)]),)
+        trials = tuple(Trial(self.name, {"u": u}, f"u {u:g}") for u in _US)
+        return (Method(self.name, trials, fixed=trials[_US.index(PUBLISHED_U)]),)
 
     def repaired(
         self, case: Case, wanted: Sequence[Trial]
     ) -> Iterator[tuple[Trial, nn.Module | OtbrFastError]]:
         """Prune with each wanted threshold."""
         for trial in wanted:
-            yield trial, prune_channels(case.model, float(trial.settings["u"] or 0))
+            yield trial, prune_channels(case.model, float(trial.settings["u"] or 0), self.pairing)
 
 
-def prune_channels(model: nn.Module, u: float) -> nn.Module:
+def prune_channels(model: nn.Module, u: float, pairing: Pairing = own_norms) -> nn.Module:
     """Return a copy without the channels whose bound is above mean + u std of their layer.
 
     A pruned channel's batch norm has weight 0 and bias 0, as published: the channel is 0. The
@@ -53,13 +64,13 @@ def prune_channels(model: nn.Module, u: float) -> nn.Module:
     Raises
     ------
     UnsupportedModelError
-        No convolution has a batch norm of its own.
+        No convolution has a batch norm.
     """
     pruned = copy.deepcopy(model)
-    pairs = normed_convs(pruned)
+    pairs = pairing(pruned)
     if not pairs:
         raise UnsupportedModelError(
-            f"{type(model).__name__} has no convolution followed by a batch norm of its own, and "
+            f"{type(model).__name__} has no convolution with a batch norm that reads it alone, and "
             "channel-Lipschitz pruning knows no other."
         )
     for pair in pairs:
@@ -79,7 +90,7 @@ def channel_bounds(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> torch.Tensor:
     The spectral norm of the channel's kernel, reshaped to (input channels, height * width), times
     how much its batch norm scales it: abs(weight) / sqrt(running_var + eps).
     """
-    assert norm.running_var is not None  # as `normed_convs` found it
+    assert norm.running_var is not None  # as the pairing found it
     kernels = conv.weight.double().flatten(2)
     scale = norm.weight.double().abs() / torch.sqrt(norm.running_var.double() + norm.eps)
     bounds: torch.Tensor = torch.linalg.matrix_norm(kernels, ord=2) * scale
