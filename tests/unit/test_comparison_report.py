@@ -18,7 +18,9 @@ from comparison_helpers import (
     contender,
     evaluation_images,
 )
+from rich.console import Console
 
+from otbr_fast.bench.tables import to_rich
 from otbr_fast.errors import RepairError
 from otbr_fast.evaluate import EvaluationSet
 from otbr_fast.evaluate.comparison import Comparison, Standing
@@ -30,6 +32,7 @@ from otbr_fast.report.comparison_tables import (
     average_tables,
     comparison_document,
     comparison_texts,
+    narrow,
     network_tables,
 )
 
@@ -120,7 +123,7 @@ def test_a_method_that_comes_to_nothing_is_in_no_mean(tmp_path: Path) -> None:
     assert before.means["asr"] == pytest.approx((1 + 5 / 6) / 2)
     (table,) = average_tables(lines)
     assert table.title == "Mean over 2 networks with a known attack"
-    assert [row[2] for row in table.rows] == ["2", "1 of 2"]
+    assert [row[0] for row in table.rows] == ["before", "fake (1 of 2)"]
 
 
 def test_means_of_networks_without_an_attack_are_apart(tmp_path: Path) -> None:
@@ -192,3 +195,15 @@ def test_a_networks_table_tells_the_lowest_recall(tmp_path: Path) -> None:
     assert table.title == "net"
     worst = table.header.index("worst")
     assert [row[worst] for row in table.rows] == ["100.0", "0.0", "0.0"]
+
+
+def test_a_narrow_table_keeps_whole_figures_in_80_columns(tmp_path: Path) -> None:
+    fakes = [Fake([MITIGATED] * 2, name) for name in ("ours-hindsight", "clp-published")]
+    net = contender("cifar10_preactresnet18_w32_badnet")
+    lines = comparison_lines(standings(tmp_path, *fakes, nets=[net]))
+    console = Console(width=80, record=True, file=io.StringIO())
+    for table in (*network_tables(lines), *average_tables(lines)):
+        console.print(to_rich(narrow(table)))
+    text = console.export_text()
+    assert "…" not in text
+    assert text.count("clp-published") == 4

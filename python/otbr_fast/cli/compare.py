@@ -186,10 +186,10 @@ def _show(comparison: Comparison) -> None:
 
     from otbr_fast.bench.tables import to_rich
     from otbr_fast.report.comparison import comparison_lines
-    from otbr_fast.report.comparison_tables import LEGEND, average_tables, network_tables
+    from otbr_fast.report.comparison_tables import LEGEND, average_tables, narrow, network_tables
 
     lines = comparison_lines(comparison.standings())
     console = Console()
     for table in (*network_tables(lines), *average_tables(lines)):
-        console.print(to_rich(table))
+        console.print(to_rich(narrow(table)))
     print_text(LEGEND)

@@ -109,9 +109,8 @@ def hder(before: Metrics, after: Metrics) -> float | None:
     images. With one target this mean over the targets is max(0, dTCR) itself. It weighs the harm
     as the ASR weighs the gain, over all targets alike: giving up one of C classes lowers the ASR
     by about 1 / C, and the mean recall too. The largest drop of a class would weigh it C times as
-    much, and grows with the number of classes by mere chance: where n images a class make a
-    recall uncertain by s, the largest of ten differs by 1.5 s from no drop at all, the mean of
-    what is left when gains count as 0 by 0.4 s.
+    much, and is there by mere chance: of ten classes whose drops are 0 on average and uncertain
+    by s, as few images make them, the largest is 1.5 s, the mean of max(0, d recall) 0.4 s.
     """
     harms = _drop(before.acc, after.acc), _target_drop(before, after)
     return _effectiveness(_drop(before.asr, after.asr), *harms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -31,6 +32,7 @@ LEGEND = (
 )
 
 _HEADER = ("ACC", "ASR", "RA", "TCR", "worst", "DER", "hDER", "ACC loss", "TCR loss", "s")
+_IN_TERMINALS = ("method", "settings chosen", "ACC", "ASR", "RA", "TCR", "DER", "hDER")
 
 
 def comparison_document(
@@ -92,19 +94,29 @@ def average_tables(lines: Sequence[Line]) -> list[Table]:
         found = list(group)
         which = "with a known attack" if attacked else "without a known attack"
         rows = tuple(_average_row(average) for average in found)
-        title = f"Mean over {found[0].n_networks} networks {which}"
-        header = ("method", "settings chosen", "networks")
+        networks = "network" if found[0].n_networks == 1 else "networks"
+        title = f"Mean over {found[0].n_networks} {networks} {which}"
+        header = ("method", "settings chosen")
         shown = tuple(name for name in _HEADER if name != "worst")
         tables.append(Table(title, (*header, *shown), rows, 2))
     return tables
 
 
+def narrow(table: Table) -> Table:
+    """Return a table with the columns that a terminal has room for."""
+    kept = [i for i, name in enumerate(table.header) if name in _IN_TERMINALS]
+
+    def cut(row: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(row[i] for i in kept)
+
+    return replace(table, header=cut(table.header), rows=tuple(map(cut, table.rows)), n_names=2)
+
+
 def _average_row(average: Average) -> tuple[str, ...]:
-    part = f"{average.n} of {average.n_networks}" if average.n < average.n_networks else average.n
+    part = f" ({average.n} of {average.n_networks})" if average.n < average.n_networks else ""
     return (
-        average.method,
+        average.method + part,
         _choice(average.choice),
-        str(part),
         *map(_percent, average.means.values()),
         f"{average.seconds:.1f}",
     )
