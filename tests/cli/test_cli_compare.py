@@ -56,9 +56,11 @@ def test_all_methods_in_one_table(folder: Path) -> None:
             for choice in ("fixed", "hindsight, hDER", "hindsight, DER")
         ),
         ("fine-tuning", "fixed, uses data"),
+        ("fine-tuning", "hindsight, hDER"),
+        ("fine-tuning", "hindsight, DER"),
     ]
     assert document["complete"]
-    assert len(document["trials"]) == 1 + 7 + 7 + 21 + 8 + 8 + 1
+    assert len(document["trials"]) == 1 + 7 + 7 + 21 + 8 + 8 + 2
     assert {mean["method"] for mean in document["averages"]} == {"before", *every.split(",")}
     for line in document["lines"]:
         assert len(line["recalls"]) == 5

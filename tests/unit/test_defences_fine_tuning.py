@@ -15,7 +15,7 @@ from otbr_fast.evaluate.defences.fine_tuning import _shifted
 from otbr_fast.models import InputSpec
 
 INPUTS = InputSpec(shape=(3, 12, 12), mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
-QUICK = FineTuning(share=0.5, epochs=6, batch_size=16)
+QUICK = FineTuning(share=0.5, epochs=6, lrs=(0.01,), batch_size=16)
 
 
 def bright_and_dark(n: int = 128) -> LabeledImages:
@@ -80,7 +80,7 @@ def test_only_a_share_of_the_images_is_used() -> None:
         case(LabeledImages(images, torch.arange(100) % 2)),
         progress=lambda *facts: seen.append(facts),
     )
-    tuned(FineTuning(share=0.3, epochs=2, batch_size=10), subject)
+    tuned(FineTuning(share=0.3, epochs=2, lrs=(0.01,), batch_size=10), subject)
     assert seen == [("fine-tuning", done, 6) for done in range(1, 7)]
 
 
@@ -118,6 +118,21 @@ def test_images_that_do_not_serve_are_refused(subject: Case, told: str) -> None:
         tuned(QUICK, subject)
 
 
-def test_divergence_is_told() -> None:
-    with pytest.raises(RepairError, match="diverged"):
-        tuned(dataclasses.replace(QUICK, lr=1e30), case())
+def test_each_learning_rate_is_a_trial_that_depends_on_no_other() -> None:
+    both = dataclasses.replace(QUICK, lrs=(0.01, 0.05))
+    subject = case()
+    made = dict(enumerate(model for _, model in both.repaired(subject, both.methods[0].trials)))
+    alone = tuned(dataclasses.replace(QUICK, lrs=(0.05,)), subject)
+    assert isinstance(made[0], nn.Module)
+    assert isinstance(made[1], nn.Module)
+    one, other, same = (m.state_dict() for m in (made[0], made[1], alone))
+    assert all(torch.equal(other[name], same[name]) for name in same)
+    assert any(not torch.equal(one[name], same[name]) for name in same)
+
+
+def test_divergence_is_told_for_the_trial_that_diverges() -> None:
+    wild = dataclasses.replace(QUICK, lrs=(0.01, 1e30))
+    (_, fine), (_, broken) = wild.repaired(case(), wild.methods[0].trials)
+    assert isinstance(fine, nn.Module)
+    assert isinstance(broken, RepairError)
+    assert "diverged" in str(broken)

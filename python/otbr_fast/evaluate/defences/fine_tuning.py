@@ -32,11 +32,14 @@ class FineTuning:
         The part of the training images that is used.
     epochs : int
         Passes over them.
+    lrs : tuple of float
+        Learning rates to start from. The first is the usual one; others are tried in hindsight,
+        so that the method shows what data can do at best.
     """
 
     share: float = 0.05
     epochs: int = 10
-    lr: float = 0.01
+    lrs: tuple[float, ...] = (0.01, 0.05)
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch_size: int = 128
@@ -44,20 +47,26 @@ class FineTuning:
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """One trial."""
-        trial = Trial(NAME, dict(vars(self)), f"{self.share:.0%} of the training data")
-        return (Method(NAME, (trial,), fixed=trial, uses_training_data=True),)
+        """One trial for each learning rate."""
+        shared = {name: value for name, value in vars(self).items() if name != "lrs"}
+        used = f"{self.share:.0%} of the training data"
+        trials = tuple(Trial(NAME, {**shared, "lr": lr}, f"{used}, lr {lr:g}") for lr in self.lrs)
+        return (Method(NAME, trials, fixed=trials[0], uses_training_data=True),)
 
     def repaired(
         self, case: Case, wanted: Sequence[Trial]
     ) -> Iterator[tuple[Trial, nn.Module | OtbrFastError]]:
-        """Train a copy."""
+        """Train a copy with each wanted learning rate, on the same images."""
         if case.training_images is None:
             raise EvaluationDataError("fine-tuning needs labelled training images.")
-        generator = torch.Generator().manual_seed(self.seed)
-        images = self._draw(case.training_images(), case, generator)
+        images = case.training_images()
         for trial in wanted:
-            yield trial, self._train(images, case, generator)
+            generator = torch.Generator().manual_seed(self.seed)
+            drawn = self._draw(images, case, generator)
+            try:
+                yield trial, self._train(drawn, float(trial.settings["lr"] or 0), case, generator)
+            except RepairError as error:
+                yield trial, error
 
     def _draw(self, images: LabeledImages, case: Case, generator: torch.Generator) -> LabeledImages:
         n_used = round(self.share * len(images))
@@ -78,11 +87,13 @@ class FineTuning:
             )
         return LabeledImages(images.images[used], images.labels[used])
 
-    def _train(self, data: LabeledImages, case: Case, generator: torch.Generator) -> nn.Module:
+    def _train(
+        self, data: LabeledImages, lr: float, case: Case, generator: torch.Generator
+    ) -> nn.Module:
         model = _trainable_copy(case)
         optimizer = torch.optim.SGD(
             model.parameters(),
-            lr=self.lr,
+            lr=lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
         )
@@ -100,7 +111,7 @@ class FineTuning:
                     loss = F.cross_entropy(logits, data.labels[batch].to(case.device))
                     loss.backward()  # type: ignore[no-untyped-call]
                 if not bool(torch.isfinite(loss)):
-                    raise RepairError(f"fine-tuning diverged; use a lower lr than {self.lr}")
+                    raise RepairError(f"fine-tuning diverged; use a lower lr than {lr}")
                 optimizer.step()
                 schedule.step()
                 case.progress("fine-tuning", epoch * n_batches + i + 1, total)
