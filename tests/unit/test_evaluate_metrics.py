@@ -52,7 +52,7 @@ def evaluation_set() -> EvaluationSet:
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_metrics_by_hand(evaluation_set: EvaluationSet, batch_size: int) -> None:
     metrics = evaluate(Reader([0, 0.2, 0.4]), evaluation_set, INPUTS, batch_size=batch_size)
-    assert metrics == Metrics(acc=4 / 5, asr=2 / 4, ra=1 / 4, tcr=1 / 2)
+    assert metrics == Metrics(acc=4 / 5, asr=2 / 4, ra=1 / 4, tcr=1 / 2, recalls=(1 / 2, 1, 1))
 
 
 def test_each_poisoned_image_has_its_own_target() -> None:
@@ -64,10 +64,10 @@ def test_each_poisoned_image_has_its_own_target() -> None:
 def test_what_was_not_given_is_unknown(evaluation_set: EvaluationSet) -> None:
     model = Reader([0, 0.2, 0.4])
     only_clean = EvaluationSet(clean=evaluation_set.clean)
-    assert evaluate(model, only_clean, INPUTS) == Metrics(acc=0.8)
+    assert evaluate(model, only_clean, INPUTS) == Metrics(acc=0.8, recalls=(0.5, 1, 1))
     assert evaluate(model, EvaluationSet(), INPUTS) == Metrics()
     no_such_images = EvaluationSet(LabeledImages(images([0]), torch.tensor([0])), target=2)
-    assert evaluate(model, no_such_images, INPUTS) == Metrics(acc=1)
+    assert evaluate(model, no_such_images, INPUTS) == Metrics(acc=1, recalls=(1, None, None))
 
 
 def test_images_are_brought_into_the_models_range_and_normalised() -> None:
@@ -158,3 +158,30 @@ def test_rates_of_defences(
     before = Metrics(acc=0.9, asr=1.0, tcr=0.8)
     assert der(before, after) == pytest.approx(expected_der)
     assert hder(before, after) == pytest.approx(expected_hder)
+
+
+ALL_TO_ALL = Metrics(acc=0.8, asr=1.0, recalls=(0.8, 0.8, 0.8, 0.8))
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (Metrics(acc=0.8, asr=1.0, recalls=(0.8, 0.8, 0.8, 0.8)), 0.5),
+        (Metrics(acc=0.8, asr=0.0, recalls=(0.8, 0.8, 0.8, 0.8)), 1.0),
+        (Metrics(acc=0.6, asr=0.0, recalls=(0.8, 0.8, 0.8, 0.0)), 0.9),
+        (Metrics(acc=0.8, asr=0.0, recalls=(0.6, 1.0, 0.6, 1.0)), 0.95),  # a gain hides no loss
+        (Metrics(acc=0.7, asr=0.0, recalls=(0.8, 0.8, 0.8, 0.8)), 0.95),
+        (Metrics(acc=0.8, asr=0.0, recalls=(0.8, 0.8, 0.8, None)), None),
+        (Metrics(acc=0.8, asr=0.0), None),
+    ],
+)
+def test_without_a_single_target_all_classes_recalls_count(
+    after: Metrics, expected: float | None
+) -> None:
+    assert hder(ALL_TO_ALL, after) == pytest.approx(expected)
+
+
+def test_an_unseen_target_class_is_no_all_to_all_attack() -> None:
+    """The target's recall is not known, so neither is the harm: other classes do not stand in."""
+    seen = Metrics(acc=0.8, asr=1.0, recalls=(0.8, None))
+    assert hder(seen, seen) is None

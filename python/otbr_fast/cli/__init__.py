@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from otbr_fast.cli import attack, bench, demo, evaluate, info, inspect, repair, sweep
+from otbr_fast.cli import attack, bench, compare, demo, evaluate, info, inspect, repair, sweep
 from otbr_fast.cli.group import ErrorReportingGroup
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("repair")(repair.command)
 app.command("sweep")(sweep.command)
 app.command("evaluate")(evaluate.command)
+app.command("compare")(compare.command)
 app.command("inspect")(inspect.command)
 app.command("demo")(demo.command)
 app.command("attack")(attack.command)

@@ -24,11 +24,12 @@ def load_config(ctx: typer.Context, path: Path | None) -> Path | None:
         return None
     settings = _read(path)
     parameters = {option: name for name, option in _options(ctx).items()}
+    many = {parameter.name for parameter in ctx.command.params if parameter.nargs == -1}
     for key in settings:
         if key not in parameters:
             raise typer.BadParameter(_unknown(path, key, list(parameters)))
     ctx.default_map = {
-        parameters[str(key)]: _as_typed(value)
+        parameters[str(key)]: value if parameters[str(key)] in many else _as_typed(value)
         for key, value in settings.items()
         if value is not None
     }
@@ -53,7 +54,7 @@ def resolved_config(ctx: typer.Context, **found: object) -> dict[str, object]:
     """
     values = {**ctx.params, **found}
     return {
-        option: str(value.absolute()) if isinstance(value, Path) else value
+        option: _anywhere(value)
         for name, option in _options(ctx).items()
         if option not in _OF_ONE_RUN and (value := values.get(name)) is not None
     }
@@ -85,6 +86,13 @@ def _read(path: Path) -> dict[object, object]:
     if not isinstance(settings, dict):
         raise typer.BadParameter(f"{path} must hold lines of the form 'option: value'")
     return settings
+
+
+def _anywhere(value: object) -> object:
+    """Return a setting with its paths absolute."""
+    if isinstance(value, (list, tuple)):
+        return [_anywhere(part) for part in value]
+    return str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _as_typed(value: object) -> object:
