@@ -4,6 +4,7 @@ from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.loading import load_strictly, require_dense, require_finite
 from otbr_fast.models.preactresnet import PreActResNet
+from otbr_fast.models.precision import bf16_autocast, run, working_copy
 from otbr_fast.models.registry import SUPPORTED_MODELS, build_model, new_model, num_classes
 from otbr_fast.models.trial import check_inputs
 from otbr_fast.models.vgg import VGG
@@ -13,6 +14,7 @@ __all__ = [
     "VGG",
     "InputSpec",
     "PreActResNet",
+    "bf16_autocast",
     "build_model",
     "check_inputs",
     "load_strictly",
@@ -20,5 +22,7 @@ __all__ = [
     "num_classes",
     "require_dense",
     "require_finite",
+    "run",
     "state_dict_hash",
+    "working_copy",
 ]

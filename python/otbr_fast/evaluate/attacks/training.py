@@ -21,7 +21,7 @@ from otbr_fast.evaluate.attacks.recipe import Recipe
 from otbr_fast.evaluate.images import LabeledImages
 from otbr_fast.io import write_file
 from otbr_fast.io.torchfile import read_torch_file
-from otbr_fast.models import InputSpec, num_classes, state_dict_hash
+from otbr_fast.models import InputSpec, bf16_autocast, num_classes, run, state_dict_hash
 from otbr_fast.repair.progress import Progress, silent
 
 _ROLES, _PREPARATION, _FIRST_EPOCH = 0, 1, 2  # streams of random numbers
@@ -193,14 +193,15 @@ class _Run:
     def _step(
         self, batch: torch.Tensor, roles: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        with self._autocast() if self.learned else contextlib.nullcontext():
+        in_bf16 = bf16_autocast(self.device, wanted=self.recipe.bf16)
+        with in_bf16 if self.learned else contextlib.nullcontext():
             x, labels, penalty = self._batch(batch, roles, generator)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         low, high = self.inputs.low, self.inputs.high
-        with self._autocast():
-            logits = self.model(self.inputs.normalize(low + (high - low) * x))
-        loss = F.cross_entropy(logits.float(), labels) + penalty
+        raw = low + (high - low) * x
+        logits = run(self.model, self.inputs, raw, bf16=self.recipe.bf16)
+        loss = F.cross_entropy(logits, labels) + penalty
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
             optimizer.step()
@@ -240,14 +241,6 @@ class _Run:
         for optimizer, own in zip(self.optimizers, highest, strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = own * lr / self.recipe.lr
-
-    def _autocast(self) -> torch.autocast:
-        if self.device.type == "cuda":
-            has_it = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            has_it = torch.cpu._is_avx512_bf16_supported()
-        kind = self.device.type
-        return torch.autocast(kind, torch.bfloat16, enabled=self.recipe.bf16 and has_it)
 
     def _generator(self, stream: int) -> torch.Generator:
         mixed = np.random.SeedSequence((self.seed, stream)).generate_state(1)

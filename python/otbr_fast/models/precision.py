@@ -1,0 +1,59 @@
+"""Running a network as fast as the machine can: bfloat16, and channels last in memory."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from otbr_fast.models.inputs import InputSpec
+
+
+def bf16_autocast(device: torch.device, *, wanted: bool = True) -> torch.autocast:
+    """Return a context that computes in bfloat16 where the device has instructions for it.
+
+    Elsewhere, or if it is not wanted, the context changes nothing: emulated bfloat16 is slower
+    than float32.
+    """
+    if device.type == "cuda":
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # a CPU with AMX has these too
+        has_it = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and has_it)
+
+
+def working_copy(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """Copy a network to compute with: on the device, in float32, channels last, in eval mode.
+
+    Its parameters want no gradients. Hooks on it, and what is done to its weights, never reach
+    the network itself.
+    """
+    copied = copy.deepcopy(model).to(device, torch.float32)
+    return copied.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def run(model: nn.Module, inputs: InputSpec, x: torch.Tensor, *, bf16: bool = True) -> torch.Tensor:
+    """Return a network's logits for raw inputs.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In float32, run as it is: in its mode and on its device, where the inputs are brought.
+    inputs : InputSpec
+        How raw inputs are normalised.
+    x : Tensor
+        Raw inputs, shape (N, C, H, W), in [low, high].
+    bf16 : bool
+        Compute in bfloat16 where the device has instructions for it.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, num_classes), float32, on the network's device.
+    """
+    device = next(model.parameters()).device
+    fed = inputs.normalize(x.to(device)).contiguous(memory_format=torch.channels_last)
+    with bf16_autocast(device, wanted=bf16):
+        logits: torch.Tensor = model(fed)
+    return logits.float()

@@ -1,0 +1,196 @@
+"""Universal perturbations: how little leads all classes to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 (the field's name)
+
+from otbr_fast.errors import RepairError
+from otbr_fast.models.inputs import InputSpec
+from otbr_fast.models.precision import run, working_copy
+from otbr_fast.repair.surrogates import Surrogates, images_at_once
+
+RADII = (0.018, 0.027, 0.036, 0.054, 0.072, 0.108)
+"""What `smallest_probe` tries; at 3 x 32 x 32 inputs in [0, 1], L2 norms of 1 to 6."""
+
+WANTED_SUCCESS = 0.8
+
+_MOMENTUM = 0.8
+_STEP, _LAST_STEP = 0.1, 0.1  # of the radius; the step falls to a tenth
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One perturbation for all inputs, and how well it leads them to a class.
+
+    Parameters
+    ----------
+    target : int
+        The class.
+    radius : float
+        What its root mean square may be, as a part of the input range.
+    perturbation : Tensor
+        To be added to raw inputs, which are then clamped to their range; float32, shape
+        (C, H, W), on the CPU.
+    success : float
+        The part of surrogates of other classes that it leads to the target.
+    loss : float
+        Their mean cross-entropy with the target as the label.
+    """
+
+    target: int
+    radius: float
+    perturbation: torch.Tensor
+    success: float
+    loss: float
+
+    def apply(self, x: torch.Tensor, inputs: InputSpec) -> torch.Tensor:
+        """Add it to raw inputs, shape (N, C, H, W), within their range."""
+        return (x + self.perturbation.to(x.device)).clamp(inputs.low, inputs.high)
+
+
+def universal_perturbation(
+    model: nn.Module,
+    inputs: InputSpec,
+    surrogates: Surrogates,
+    target: int,
+    *,
+    radius: float,
+    steps: int = 12,
+    batch_size: int = 64,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    start: torch.Tensor | None = None,
+) -> Probe:
+    """Search the perturbation of bounded size that leads surrogates of other classes to one.
+
+    A backdoor is a short way from anywhere to the target; the attacked class gives way to much
+    smaller perturbations than others. That is the idea of Neural Cleanse (Wang et al., IEEE S&P
+    2019), which has clean data, and minimises the L1 norm of a mask over it. Here the perturbation
+    is additive and dense, as in universal adversarial perturbations (Moosavi-Dezfooli et al., CVPR
+    2017, arXiv 1610.08401), targeted, of bounded L2 norm, and found on surrogates by descending
+    the cross-entropy along normalised gradients with momentum, projected onto the ball.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is not changed.
+    inputs : InputSpec
+        Shape, range and normalisation of its input.
+    surrogates : Surrogates
+        Those made for the target are left out.
+    target : int
+        The class to lead to.
+    radius : float
+        Bound of the perturbation's root mean square, as a part of the input range. An L2 norm of
+        r at 3 x 32 x 32 inputs in [0, 1] is r / sqrt(3072).
+    steps : int
+        Of the search.
+    batch_size : int
+        Surrogates drawn in each step; fewer if they are large, so that memory is bounded.
+    seed : int
+        Decides what is drawn.
+    device : torch.device or str
+        Where to compute, in bfloat16 if it has instructions for that.
+    start : Tensor, optional
+        A perturbation to start from, shape (C, H, W); none, if not given.
+
+    Raises
+    ------
+    RepairError
+        The radius is not positive, there are no surrogates of other classes, or the network's
+        answers are not finite.
+    """
+    if not radius > 0:
+        raise RepairError(f"radius={radius}: a perturbation needs a positive one")
+    net = working_copy(model, device)
+    images = surrogates.of_others(target)
+    batch_size = min(batch_size, images_at_once(inputs))
+    generator = torch.Generator().manual_seed(seed)
+    scale = inputs.high - inputs.low
+    bound = radius * scale * images[0].numel() ** 0.5
+    found = torch.zeros(inputs.shape) if start is None else start.float()
+    found = _within(found.to(device), bound)
+    velocity = torch.zeros_like(found)
+    for step in range(steps):
+        drawn = torch.randint(len(images), (batch_size,), generator=generator)
+        gradient = _gradient(net, inputs, images[drawn].to(device), found, target)
+        velocity = _MOMENTUM * velocity + gradient / gradient.norm().clamp(min=1e-12)
+        length = _STEP * bound * (1 - (1 - _LAST_STEP) * step / steps)
+        found = _within(found - length * velocity, bound)
+    logits = _logits(net, inputs, images, found, batch_size)
+    loss = float(F.cross_entropy(logits, torch.full((len(logits),), target)))
+    if not bool(torch.isfinite(logits).all() and torch.isfinite(found).all()):
+        raise RepairError(
+            f"the network's answers are not finite on surrogates that lead to class {target}: "
+            f"check its weights, and its input range and normalisation ({inputs})"
+        )
+    success = float((logits.argmax(dim=1) == target).double().mean())
+    return Probe(target, radius, found.cpu(), success, loss)
+
+
+def smallest_probe(
+    model: nn.Module,
+    inputs: InputSpec,
+    surrogates: Surrogates,
+    target: int,
+    *,
+    radii: Sequence[float] = RADII,
+    wanted: float = WANTED_SUCCESS,
+    steps: int = 15,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Probe:
+    """Search with growing radii until a perturbation leads enough surrogates to the target.
+
+    Each search starts anew. If none succeeds, the one of the largest radius is returned: look at
+    its ``success``. Parameters and errors are those of `universal_perturbation`.
+
+    Parameters
+    ----------
+    radii : sequence of float
+        Growing; at least one.
+    wanted : float
+        The part of the surrogates that is enough, in [0, 1].
+    """
+    if not radii:
+        raise RepairError("radii is empty: give at least one")
+    for radius in radii:
+        probe = universal_perturbation(
+            model, inputs, surrogates, target, radius=radius, steps=steps, seed=seed, device=device
+        )
+        if probe.success >= wanted:
+            break
+    return probe
+
+
+def _gradient(
+    net: nn.Module, inputs: InputSpec, x: torch.Tensor, found: torch.Tensor, target: int
+) -> torch.Tensor:
+    labels = torch.full((len(x),), target, device=x.device)
+    with torch.enable_grad():
+        moved = found.detach().requires_grad_(True)
+        logits = run(net, inputs, (x + moved).clamp(inputs.low, inputs.high))
+        (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels), moved)
+    return gradient
+
+
+@torch.no_grad()
+def _logits(
+    net: nn.Module, inputs: InputSpec, images: torch.Tensor, found: torch.Tensor, batch_size: int
+) -> torch.Tensor:
+    moved = (
+        (batch.to(found.device) + found).clamp(inputs.low, inputs.high)
+        for batch in torch.split(images, batch_size)
+    )
+    return torch.cat([run(net, inputs, x).cpu() for x in moved])
+
+
+def _within(values: torch.Tensor, bound: float) -> torch.Tensor:
+    """Project onto the L2 ball."""
+    norm = values.norm()
+    return values * (bound / norm) if norm > bound else values

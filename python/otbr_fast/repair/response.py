@@ -1,0 +1,132 @@
+"""How strongly each neuron answers to a probe: a ranking of neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from otbr_fast.errors import RepairError
+from otbr_fast.models.inputs import InputSpec
+from otbr_fast.models.precision import run, working_copy
+from otbr_fast.repair.channels import ConvChain
+from otbr_fast.repair.nwc import NeuronValues
+from otbr_fast.repair.probe import Probe
+from otbr_fast.repair.surrogates import Surrogates, images_at_once
+from otbr_fast.repair.weights import convolution
+
+_STD_FLOOR = 1e-6  # of the layer's largest: what does not vary at all must not divide by 0
+
+
+def probe_response(
+    model: nn.Module,
+    inputs: InputSpec,
+    chain: ConvChain,
+    surrogates: Surrogates,
+    probes: Sequence[Probe],
+    *,
+    device: torch.device | str = "cpu",
+) -> NeuronValues:
+    """Measure each neuron's change under probes, relative to its layer.
+
+    For each output channel k of a convolution, r_k = mean |a_k(x + d) − a_k(x)| / std a_k(x), over
+    the places and the surrogates x of other classes than the probe d's, then divided by the
+    median of its layer. It is the trigger-activated change of Zheng et al. (NeurIPS 2022), with
+    a probe on surrogates in place of the trigger on data; what differs besides: the mean of
+    absolute changes, not the norm of the mean change, and relative to the neuron's own deviation
+    and to its layer, so that neurons of all layers can be ranked together.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is not changed.
+    inputs : InputSpec
+        Shape, range and normalisation of its input.
+    chain : ConvChain
+        The convolutions to look at.
+    surrogates : Surrogates
+        Where the probes were found.
+    probes : sequence of Probe
+        At least one; the responses to several are averaged.
+    device : torch.device or str
+        Where to compute, in bfloat16 if it has instructions for that.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n_out,)
+        For each layer of the chain, in its order; finite and not negative. A layer in which more
+        than half of the neurons do not answer at all is divided by the median of those that do.
+
+    Raises
+    ------
+    RepairError
+        There is no probe, or a response is not finite.
+    """
+    if not probes:
+        raise RepairError("probes is empty: give at least one")
+    net = working_copy(model, device)
+    meters = {layer.name: _Meter(convolution(net, layer.name)) for layer in chain.layers}
+    responses = [_responses(net, inputs, meters, surrogates, probe) for probe in probes]
+    return {name: np.mean([each[name] for each in responses], axis=0) for name in meters}
+
+
+@torch.no_grad()
+def _responses(
+    net: nn.Module,
+    inputs: InputSpec,
+    meters: dict[str, _Meter],
+    surrogates: Surrogates,
+    probe: Probe,
+) -> NeuronValues:
+    for meter in meters.values():
+        meter.reset()
+    images = surrogates.of_others(probe.target)
+    for x in torch.split(images, images_at_once(inputs)):
+        run(net, inputs, torch.cat([x, probe.apply(x, inputs)]))
+    relative = {}
+    for name, meter in meters.items():
+        response = meter.response()
+        if not np.isfinite(response).all():
+            raise RepairError(
+                f"the activations of layer '{name}' are not finite on surrogates: check the "
+                f"network's weights, and its input range and normalisation ({inputs})"
+            )
+        answering = response[response > 0]
+        middle = np.median(response) or (np.median(answering) if answering.size else 1.0)
+        relative[name] = response / middle
+    return relative
+
+
+class _Meter:
+    """Sums what a convolution's channels do on batches whose second half is the probed first."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        self.n_channels = conv.out_channels
+        self.reset()
+        conv.register_forward_hook(self._look)
+
+    def reset(self) -> None:
+        self.count = 0
+        self.change, self.total, self.squares = torch.zeros(3, self.n_channels, dtype=torch.float64)
+
+    def response(self) -> NDArray[np.float64]:
+        """Return mean |a(x + d) − a(x)| / std a(x) of each channel."""
+        mean = self.total / self.count
+        std = (self.squares / self.count - mean.square()).clamp(min=0).sqrt()
+        floor = float(std.max()) * _STD_FLOOR or 1.0
+        response: NDArray[np.float64] = (self.change / self.count / std.clamp(min=floor)).numpy()
+        return response
+
+    def _look(self, conv: nn.Module, fed: object, out: torch.Tensor) -> None:
+        # Reduced at once: what comes after may write into the activation.
+        plain, probed = out.float().transpose(0, 1).flatten(2).chunk(2, dim=1)
+        self.count += plain[0].numel()
+        for summed, values in (
+            (self.change, (probed - plain).abs()),
+            (self.total, plain),
+            (self.squares, plain.square()),
+        ):
+            summed += values.sum(dim=(1, 2), dtype=torch.float64).cpu()
