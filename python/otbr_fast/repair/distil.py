@@ -1,0 +1,205 @@
+"""Teaching a repaired network, on surrogates, what the original knew besides the backdoor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 (the field's name)
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from otbr_fast.errors import RepairError
+from otbr_fast.models.inputs import InputSpec
+from otbr_fast.models.precision import run, working_copy
+from otbr_fast.repair.probe import Probe
+from otbr_fast.repair.progress import Progress, silent
+from otbr_fast.repair.surrogates import Surrogates, images_at_once, shifted
+
+_MOMENTUM = 0.9
+_MAX_GRADIENT = 5.0
+_WEAKEST, _STRONGEST = 0.5, 1.2  # of a probe, as parts of its own size
+
+
+def distil(
+    original: nn.Module,
+    repaired: nn.Module,
+    inputs: InputSpec,
+    surrogates: Surrogates,
+    probes: Sequence[Probe],
+    *,
+    steps: int = 40,
+    lr: float = 0.002,
+    batch_size: int = 64,
+    flip: bool = False,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Train a repaired network to answer as the original does, with a probe added or not.
+
+    Two divergences are lowered together, each Kullback-Leibler from the original's answer: on
+    surrogates as they are, and on surrogates of other classes than a probe's with that probe
+    added, at a random strength from 0.5 to 1.2, where the original is asked about them without it.
+    So the network keeps what it knows, and unlearns the way to the suspected class. Only the
+    batch norms' weights and biases and the linear layers are trained (in a network without
+    batch norm: all biases and the linear layers), as surrogates are too few and too unlike the data
+    for more. Batch norms use their running statistics, and dropout is off.
+
+    Distillation on synthesised images is DeepInversion's use of them (Yin et al., CVPR 2020, arXiv
+    1912.08795); training against a universal perturbation found on them is ours.
+
+    Parameters
+    ----------
+    original, repaired : nn.Module
+        Two networks of one architecture; they are not changed.
+    inputs : InputSpec
+        Shape, range and normalisation of their input.
+    surrogates : Surrogates
+        Made from the original.
+    probes : sequence of Probe
+        Of the suspected class, or several; may be empty.
+    steps : int
+        Of SGD with momentum 0.9, at least 0.
+    lr : float
+        Falls linearly to 0.
+    batch_size : int
+        Surrogates in each of the two parts of a step; fewer if they are large, so that memory is
+        bounded.
+    flip : bool
+        Also mirror every other surrogate from left to right. Not for digits, letters or signs.
+        Small shifts are always made.
+    seed : int
+        Decides what is drawn; torch's global generator is left as it was.
+    device : torch.device or str
+        Where to train, in bfloat16 if it has instructions for that.
+    progress : callable, optional
+        Called after each step with ``("distil", done, steps)``.
+
+    Returns
+    -------
+    nn.Module
+        A copy of the repaired network, on the CPU, in eval mode, in its own precision.
+
+    Raises
+    ------
+    RepairError
+        There is nothing to train, no surrogate to probe, or the loss is not finite.
+    """
+    teacher, student = working_copy(original, device), working_copy(repaired, device)
+    trained = _trained(student)
+    for parameter in trained.values():
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.SGD(list(trained.values()), lr=lr, momentum=_MOMENTUM)
+    lessons = _Lessons(surrogates, probes, inputs, min(batch_size, images_at_once(inputs)), flip)
+    generator = torch.Generator().manual_seed(seed)
+    tell = progress or silent
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * (1 - step / steps)
+        optimizer.zero_grad()
+        shown, asked = lessons.draw(generator)
+        with torch.no_grad():
+            answers = run(teacher, inputs, asked.to(device))
+        with torch.enable_grad():
+            loss = _divergence(run(student, inputs, shown.to(device)), answers, lessons.n_parts)
+            loss.backward()  # type: ignore[no-untyped-call]
+        if not bool(torch.isfinite(loss)):
+            raise RepairError(
+                f"the distillation diverged (loss {loss.item()} in step {step + 1}): use a lower "
+                f"lr than {lr}"
+            )
+        nn.utils.clip_grad_norm_(trained.values(), _MAX_GRADIENT)
+        optimizer.step()
+        tell("distil", step + 1, steps)
+    return _with_parameters(repaired, trained)
+
+
+class _Lessons:
+    """Draws batches: what the student is shown, and what the teacher is asked."""
+
+    def __init__(
+        self,
+        surrogates: Surrogates,
+        probes: Sequence[Probe],
+        inputs: InputSpec,
+        batch_size: int,
+        flip: bool,
+    ) -> None:
+        self.images, self.inputs = surrogates.images, inputs
+        self.batch_size, self.flip = batch_size, flip
+        self.n_parts = 2 if probes else 1
+        if probes:
+            self.perturbations = torch.stack([probe.perturbation for probe in probes])
+            targets = torch.tensor([probe.target for probe in probes])
+            # Each image can be shown with each probe that leads elsewhere.
+            self.pairs = (surrogates.labels[:, None] != targets).nonzero()
+            if not len(self.pairs):
+                raise RepairError(
+                    f"all surrogates are of the probed class {int(targets[0])}; make more, of all "
+                    "classes"
+                )
+
+    def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        plain = self._seen(self._choose(len(self.images), generator), generator)
+        if self.n_parts == 1:
+            return plain, plain
+        images, probes = self.pairs[self._choose(len(self.pairs), generator)].unbind(dim=1)
+        asked = self._seen(images, generator)
+        strength = torch.rand((len(asked), 1, 1, 1), generator=generator)
+        strength = _WEAKEST + (_STRONGEST - _WEAKEST) * strength
+        probed = asked + strength * self.perturbations[probes]
+        probed = probed.clamp(self.inputs.low, self.inputs.high)
+        return torch.cat([plain, probed]), torch.cat([plain, asked])
+
+    def _choose(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.randint(count, (self.batch_size,), generator=generator)
+
+    def _seen(self, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        images = shifted(self.images[chosen], generator)
+        if not self.flip:
+            return images
+        mirrored = torch.rand((len(images), 1, 1, 1), generator=generator) < 0.5
+        return torch.where(mirrored, images.flip(3), images)
+
+
+def _divergence(logits: torch.Tensor, answers: torch.Tensor, n_parts: int) -> torch.Tensor:
+    """Return the sum of each part's mean divergence from the answers."""
+    mean = F.kl_div(
+        logits.log_softmax(dim=1),
+        answers.log_softmax(dim=1),
+        log_target=True,
+        reduction="batchmean",
+    )
+    return n_parts * mean  # the parts are of one size
+
+
+def _trained(student: nn.Module) -> dict[str, nn.Parameter]:
+    """Choose the parameters to train, by name."""
+    modules = dict(student.named_modules())
+    normed = any(isinstance(m, _BatchNorm) and m.affine for m in modules.values())
+    chosen = {
+        name: parameter
+        for name, parameter in student.named_parameters()
+        if isinstance(modules[name.rpartition(".")[0]], (nn.Linear, _BatchNorm))
+        or (not normed and name.endswith("bias"))
+    }
+    if not chosen:
+        raise RepairError(
+            f"{type(student).__name__} has neither batch norms with weights nor linear layers nor "
+            "biases, so nothing of it can be distilled; leave that step out"
+        )
+    return chosen
+
+
+def _with_parameters(model: nn.Module, trained: dict[str, nn.Parameter]) -> nn.Module:
+    result = copy.deepcopy(model).cpu().eval()
+    for name, parameter in trained.items():
+        target = result.get_parameter(name)
+        with torch.no_grad():
+            target.copy_(parameter)
+        if not bool(torch.isfinite(target).all()):
+            raise RepairError(
+                f"the distilled parameter '{name}' is not finite in {target.dtype}: use a lower lr"
+            )
+    return result
