@@ -1,41 +1,67 @@
-"""Repair of backdoored networks without data: random unlearning, pruning, transport, fusion."""
+"""Repair of backdoored networks without data: evidence, ranking, pruning, transport, choice."""
 
 from otbr_fast.repair.channels import ConvChain, ConvLayer, conv_chain
-from otbr_fast.repair.config import PUBLISHED_GAMMAS, Mode, RepairConfig
+from otbr_fast.repair.choice import Candidate, Proxies, ProxyJudge
+from otbr_fast.repair.config import PUBLISHED_GAMMAS, Mode, Ranking, RepairConfig
+from otbr_fast.repair.distil import distil
+from otbr_fast.repair.evidence import Evidence, gather_evidence
 from otbr_fast.repair.fuse import fuse, fuse_transported, layer_reports, transport_layers
 from otbr_fast.repair.nwc import NeuronValues, mass, neuron_weight_changes, round_as_published
 from otbr_fast.repair.pipeline import repair, sweep
+from otbr_fast.repair.probe import Probe, smallest_probe, universal_perturbation
 from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.prune import PrunedMasks, RepairWarning, prune, select_pruned
+from otbr_fast.repair.recalibrate import recalibrate
+from otbr_fast.repair.response import probe_response
 from otbr_fast.repair.result import LayerReport, RepairResult
+from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.transport import LayerTransport, transport_layer
 from otbr_fast.repair.unlearn import random_unlearn
+from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classes
 
 __all__ = [
     "PUBLISHED_GAMMAS",
+    "Candidate",
+    "ClassEvidence",
     "ConvChain",
     "ConvLayer",
+    "Evidence",
     "LayerReport",
     "LayerTransport",
     "Mode",
     "NeuronValues",
+    "Probe",
     "Progress",
+    "Proxies",
+    "ProxyJudge",
     "PrunedMasks",
+    "Ranking",
     "RepairConfig",
     "RepairResult",
     "RepairWarning",
+    "Surrogates",
+    "Verdict",
     "conv_chain",
+    "distil",
     "fuse",
     "fuse_transported",
+    "gather_evidence",
+    "judge",
     "layer_reports",
     "mass",
     "neuron_weight_changes",
+    "probe_classes",
+    "probe_response",
     "prune",
     "random_unlearn",
+    "recalibrate",
     "repair",
     "round_as_published",
     "select_pruned",
+    "smallest_probe",
     "sweep",
+    "synthesize",
     "transport_layer",
     "transport_layers",
+    "universal_perturbation",
 ]

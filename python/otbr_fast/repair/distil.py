@@ -15,7 +15,7 @@ from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import run, working_copy
 from otbr_fast.repair.probe import Probe
 from otbr_fast.repair.progress import Progress, silent
-from otbr_fast.repair.surrogates import Surrogates, images_at_once, shifted
+from otbr_fast.repair.surrogates import Surrogates, images_at_once, mixed, shifted
 
 _MOMENTUM = 0.9
 _MAX_GRADIENT = 5.0
@@ -29,10 +29,9 @@ def distil(
     surrogates: Surrogates,
     probes: Sequence[Probe],
     *,
-    steps: int = 40,
-    lr: float = 0.002,
+    steps: int = 30,
+    lr: float = 0.01,
     batch_size: int = 64,
-    flip: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -42,7 +41,9 @@ def distil(
     Two divergences are lowered together, each Kullback-Leibler from the original's answer: on
     surrogates as they are, and on surrogates of other classes than a probe's with that probe
     added, at a random strength from 0.5 to 1.2, where the original is asked about them without it.
-    So the network keeps what it knows, and unlearns the way to the suspected class. Only the
+    So the network keeps what it knows, and unlearns the way to the suspected class. Each surrogate
+    is mixed with another, which keeps at most half: the original is less sure of such images, so
+    they tell more of what it knows (mixup, Zhang et al., ICLR 2018, arXiv 1710.09412). Only the
     batch norms' weights and biases and the linear layers are trained (in a network without
     batch norm: all biases and the linear layers), as surrogates are too few and too unlike the data
     for more. Batch norms use their running statistics, and dropout is off.
@@ -67,9 +68,6 @@ def distil(
     batch_size : int
         Surrogates in each of the two parts of a step; fewer if they are large, so that memory is
         bounded.
-    flip : bool
-        Also mirror every other surrogate from left to right. Not for digits, letters or signs.
-        Small shifts are always made.
     seed : int
         Decides what is drawn; torch's global generator is left as it was.
     device : torch.device or str
@@ -92,7 +90,7 @@ def distil(
     for parameter in trained.values():
         parameter.requires_grad_(True)
     optimizer = torch.optim.SGD(list(trained.values()), lr=lr, momentum=_MOMENTUM)
-    lessons = _Lessons(surrogates, probes, inputs, min(batch_size, images_at_once(inputs)), flip)
+    lessons = _Lessons(surrogates, probes, inputs, min(batch_size, images_at_once(inputs)))
     generator = torch.Generator().manual_seed(seed)
     tell = progress or silent
     for step in range(steps):
@@ -124,10 +122,9 @@ class _Lessons:
         probes: Sequence[Probe],
         inputs: InputSpec,
         batch_size: int,
-        flip: bool,
     ) -> None:
         self.images, self.inputs = surrogates.images, inputs
-        self.batch_size, self.flip = batch_size, flip
+        self.batch_size = batch_size
         self.n_parts = 2 if probes else 1
         if probes:
             self.perturbations = torch.stack([probe.perturbation for probe in probes])
@@ -156,11 +153,7 @@ class _Lessons:
         return torch.randint(count, (self.batch_size,), generator=generator)
 
     def _seen(self, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        images = shifted(self.images[chosen], generator)
-        if not self.flip:
-            return images
-        mirrored = torch.rand((len(images), 1, 1, 1), generator=generator) < 0.5
-        return torch.where(mirrored, images.flip(3), images)
+        return mixed(shifted(self.images[chosen], generator), generator)
 
 
 def _divergence(logits: torch.Tensor, answers: torch.Tensor, n_parts: int) -> torch.Tensor:

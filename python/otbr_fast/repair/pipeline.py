@@ -1,10 +1,13 @@
-"""The whole repair: unlearn, rank, prune, transport, fuse."""
+"""The whole repair: probe or unlearn, rank, prune, transport, fuse, refine, choose."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,11 +16,16 @@ from otbr_fast.errors import RepairError
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.channels import ConvChain, conv_chain
+from otbr_fast.repair.choice import Candidate, ProxyJudge
 from otbr_fast.repair.config import RepairConfig
+from otbr_fast.repair.distil import distil
+from otbr_fast.repair.evidence import Evidence, gather_evidence
 from otbr_fast.repair.fuse import fuse_transported, layer_reports, transport_layers
 from otbr_fast.repair.nwc import NeuronValues, neuron_weight_changes, round_as_published
 from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.prune import PrunedMasks, prune, select_pruned
+from otbr_fast.repair.recalibrate import recalibrate
+from otbr_fast.repair.response import probe_response
 from otbr_fast.repair.result import RepairResult
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.versions import show_versions
@@ -65,16 +73,15 @@ def repair(
         A weight that comes in is not finite, or the repair cannot go on without harm; the message
         tells the remedy.
     """
-    results = sweep(
-        model,
-        inputs,
-        config,
-        [config.gamma],
-        num_classes=num_classes,
-        device=device,
-        progress=progress,
-    )
-    return next(results)
+    plan = _prepare(model, inputs, config, num_classes, device, progress)
+    evidence = plan.evidence
+    is_asked = config.gamma != "auto" or config.target is not None
+    if not is_asked and evidence is not None and evidence.verdict.suspect is None:
+        return _untouched(plan)
+    configs = _configs(config, config.gammas, config.lambdas)
+    if len(configs) == 1 and len(configs[0]) == 1:
+        return next(_results(plan, configs))
+    return _best(plan, configs)
 
 
 def sweep(
@@ -88,7 +95,7 @@ def sweep(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Iterator[RepairResult]:
-    """Mitigate a network with several γ and λ, unlearning only once.
+    """Mitigate a network with several γ and λ, ranking its neurons only once.
 
     Parameters and errors are those of `repair`. Everything that can be refused before the
     first result is: a γ that would fail stops the sweep at once.
@@ -98,51 +105,165 @@ def sweep(
     gammas : sequence of float
         The γ to try, in place of ``config.gamma``.
     lambdas : sequence of float, optional
-        The λ to try with each γ, at no cost; ``config.lambda_`` when not given.
+        The λ to try with each γ; those that ``config.lambda_`` stands for when not given.
 
     Returns
     -------
     iterator of RepairResult
         For each γ, for each λ, in the order given; made as they are asked for.
     """
-    configs = [
-        [config.but(gamma=gamma, lambda_=lambda_) for lambda_ in lambdas or [config.lambda_]]
-        for gamma in gammas
-    ]
+    configs = _configs(config, gammas, lambdas or config.lambdas)
+    plan = _prepare(model, inputs, config, num_classes, device, progress)
+    return _results(plan, configs)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all repairs of one network share."""
+
+    original: nn.Module
+    inputs: InputSpec
+    config: RepairConfig
+    chain: ConvChain
+    ranking: NeuronValues
+    evidence: Evidence | None
+    device: torch.device | str
+    progress: Progress | None
+
+
+def _prepare(
+    model: nn.Module,
+    inputs: InputSpec,
+    config: RepairConfig,
+    num_classes: int | None,
+    device: torch.device | str,
+    progress: Progress | None,
+) -> _Plan:
+    """Check what comes in, gather evidence if a stage needs it, and rank the neurons."""
     models.require_finite(model.state_dict(), _BROKEN, RepairError)
     chain = conv_chain(model)
     classes = models.num_classes(model) if num_classes is None else num_classes
     original = copy.deepcopy(model).cpu().eval()
     models.check_inputs(original, inputs, classes)
-    unlearned = random_unlearn(model, inputs, classes, config, device=device, progress=progress)
-    nwc = neuron_weight_changes(original, unlearned, chain)
-    if config.mode == "paper":
-        nwc = round_as_published(nwc)
-    selections = [select_pruned(nwc, row[0].gamma, mode=config.mode) for row in configs]
-    return _results(original, chain, nwc, configs, selections, str(device), progress)
+    evidence = None
+    if config.needs_evidence:
+        evidence = gather_evidence(
+            original, inputs, classes, config, device=device, progress=progress
+        )
+    if config.ranking == "response" and evidence is not None:
+        ranking = probe_response(
+            original, inputs, chain, evidence.surrogates, evidence.probes, device=device
+        )
+    else:
+        unlearned = random_unlearn(model, inputs, classes, config, device=device, progress=progress)
+        ranking = neuron_weight_changes(original, unlearned, chain)
+        if config.mode == "paper":
+            ranking = round_as_published(ranking)
+    return _Plan(original, inputs, config, chain, ranking, evidence, device, progress)
 
 
-def _results(
-    original: nn.Module,
-    chain: ConvChain,
-    nwc: NeuronValues,
-    configs: Sequence[Sequence[RepairConfig]],
-    selections: Sequence[PrunedMasks],
-    device: str,
-    progress: Progress | None,
+def _configs(
+    config: RepairConfig, gammas: Sequence[float], lambdas: Sequence[float]
+) -> list[list[RepairConfig]]:
+    return [[config.but(gamma=gamma, lambda_=lambda_) for lambda_ in lambdas] for gamma in gammas]
+
+
+def _results(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> Iterator[RepairResult]:
+    """Select all that is to be pruned at once, so that what is refused is refused first."""
+    selections = [
+        select_pruned(plan.ranking, row[0].gammas[0], mode=row[0].mode) for row in configs
+    ]
+    return itertools.chain.from_iterable(
+        _repaired(plan, row, pruned) for row, pruned in zip(configs, selections, strict=True)
+    )
+
+
+def _repaired(
+    plan: _Plan, configs: Sequence[RepairConfig], pruned: PrunedMasks
 ) -> Iterator[RepairResult]:
-    input_hash = state_dict_hash(original.state_dict())
-    for row, pruned in zip(configs, selections, strict=True):
-        transports = transport_layers(original, pruned, nwc, chain, row[0], progress)
-        for config in row:
-            fused = fuse_transported(original, pruned, transports, config.lambda_)
-            yield RepairResult(
-                model=fused,
-                pruned_model=prune(original, pruned),
-                layers=layer_reports(chain, transports),
-                config=config,
-                device=device,
-                versions=show_versions(),
-                input_hash=input_hash,
-                output_hash=state_dict_hash(fused.state_dict()),
-            )
+    """Repair with one γ and each λ."""
+    original = plan.original
+    transports = transport_layers(
+        original, pruned, plan.ranking, plan.chain, configs[0], plan.progress
+    )
+    for config in configs:
+        fused = fuse_transported(original, pruned, transports, config.lambdas[0])
+        yield RepairResult(
+            model=_refined(plan, fused, config),
+            pruned_model=prune(original, pruned),
+            layers=layer_reports(plan.chain, transports),
+            config=config,
+            device=str(plan.device),
+            versions=show_versions(),
+            input_hash=state_dict_hash(original.state_dict()),
+            ranking=plan.ranking,
+            pruned=pruned,
+            transports=transports,
+            evidence=plan.evidence,
+        )
+
+
+def _refined(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module:
+    """Recalibrate and distil, as far as the settings say so."""
+    if plan.evidence is None:
+        return fused
+    original, inputs, surrogates = plan.original, plan.inputs, plan.evidence.surrogates
+    if config.recalibrate:
+        fused = recalibrate(fused, original, inputs, surrogates, device=plan.device)
+    if config.distil_steps:
+        fused = distil(
+            original,
+            fused,
+            inputs,
+            surrogates,
+            plan.evidence.probes,
+            steps=config.distil_steps,
+            seed=config.seed,
+            device=plan.device,
+            progress=plan.progress,
+        )
+    return fused
+
+
+def _best(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> RepairResult:
+    """Repair with all settings and keep the one with the best score, the first of equal ones."""
+    assert plan.evidence is not None  # `RepairConfig.needs_evidence`
+    judge = ProxyJudge(
+        plan.original, plan.inputs, plan.evidence, seed=plan.config.seed, device=plan.device
+    )
+    candidates: list[Candidate] = []
+    best: RepairResult | None = None
+    refused: RepairError | None = None
+    for row in configs:
+        try:
+            for result in _results(plan, [row]):
+                config = result.config
+                candidate = judge.candidate(result.model, config.gammas[0], config.lambdas[0])
+                if best is None or candidate.score > max(c.score for c in candidates):
+                    best = result
+                candidates.append(candidate)
+        except RepairError as error:  # this γ would kill a layer; another may not
+            refused = error
+    if best is None:
+        raise refused or RepairError("there is no γ to choose from")
+    return replace(best, candidates=tuple(candidates), proxies_before=judge.before)
+
+
+def _untouched(plan: _Plan) -> RepairResult:
+    """Return the network as it came: there is no sign that anything is wrong with it."""
+    none: PrunedMasks = {
+        name: np.zeros(values.size, dtype=np.bool_) for name, values in plan.ranking.items()
+    }
+    return RepairResult(
+        model=copy.deepcopy(plan.original),
+        pruned_model=copy.deepcopy(plan.original),
+        layers=layer_reports(plan.chain, ()),
+        config=plan.config,
+        device=str(plan.device),
+        versions=show_versions(),
+        input_hash=state_dict_hash(plan.original.state_dict()),
+        ranking=plan.ranking,
+        pruned=none,
+        transports=(),
+        evidence=plan.evidence,
+    )

@@ -7,7 +7,13 @@ from typing import Any
 
 from torch import nn
 
+from otbr_fast.models.hashing import state_dict_hash
+from otbr_fast.repair.choice import Candidate, Proxies
 from otbr_fast.repair.config import RepairConfig
+from otbr_fast.repair.evidence import Evidence
+from otbr_fast.repair.nwc import NeuronValues
+from otbr_fast.repair.prune import PrunedMasks
+from otbr_fast.repair.transport import LayerTransport
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,20 @@ class RepairResult:
     versions : dict
         What `otbr_fast.show_versions` told: of this package and of those that numbers depend on,
         the SIMD path and the threads.
-    input_hash, output_hash : str
-        SHA-256 of the weights that came in and of those that went out (`state_dict_hash`).
+    input_hash : str
+        SHA-256 of the weights that came in (`state_dict_hash`).
+    ranking : dict of str to ndarray, shape (n_out,)
+        What each layer's neurons were ranked by.
+    pruned : dict of str to ndarray of bool, shape (n_out,)
+        Which were pruned.
+    transports : tuple of LayerTransport
+        The layers' optimal transports.
+    evidence : Evidence, optional
+        What the weights told before any was changed; ``None`` if no stage needed it.
+    candidates : tuple of Candidate
+        What was chosen from, if there was a choice.
+    proxies_before : Proxies, optional
+        The proxies of the network that came in, if there was a choice.
     """
 
     model: nn.Module
@@ -67,7 +85,32 @@ class RepairResult:
     device: str
     versions: dict[str, str | int | None]
     input_hash: str
-    output_hash: str
+    ranking: NeuronValues
+    pruned: PrunedMasks
+    transports: tuple[LayerTransport, ...]
+    evidence: Evidence | None
+    candidates: tuple[Candidate, ...] = ()
+    proxies_before: Proxies | None = None
+
+    @property
+    def output_hash(self) -> str:
+        """SHA-256 of the weights that went out."""
+        return state_dict_hash(self.model.state_dict())
+
+    @property
+    def gamma(self) -> float | None:
+        """The γ that was used; ``None`` if the network was left as it came."""
+        return None if self.config.gamma == "auto" else self.config.gamma
+
+    @property
+    def lambda_(self) -> float | None:
+        """The λ that was used; ``None`` if the network was left as it came."""
+        return None if self.config.lambda_ == "auto" else self.config.lambda_
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the network was touched: it is not where "auto" found no sign of a backdoor."""
+        return self.gamma is not None
 
     @property
     def seed(self) -> int:
@@ -98,6 +141,10 @@ class RepairResult:
             "n_pruned": self.n_pruned,
             "ot_cost": self.ot_cost,
             "layers": [asdict(layer) for layer in self.layers],
+            "verdict": self.evidence and asdict(self.evidence.verdict),
+            "suspect": self.evidence and self.evidence.suspect,
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+            "proxies_before": self.proxies_before and asdict(self.proxies_before),
             "device": self.device,
             "versions": dict(self.versions),
             "input_hash": self.input_hash,

@@ -147,6 +147,13 @@ def shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return images.roll(shifts, dims=(2, 3))
 
 
+def mixed(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Mix each image of a batch, shape (N, C, H, W), with another that keeps at most half."""
+    weight = 0.5 + 0.5 * torch.rand((len(images), 1, 1, 1), generator=generator)
+    others = images[torch.randperm(len(images), generator=generator)]
+    return weight * images + (1 - weight) * others
+
+
 def _improve(
     images: torch.Tensor,
     labels: torch.Tensor,

@@ -17,11 +17,13 @@ from otbr_fast.repair.probe import Probe, universal_perturbation
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates
 
-PROBE_RADIUS = 0.018
-"""Radius of the probes that classes are compared with; see `universal_perturbation`."""
+PROBE_RADII = (0.018, 0.054)
+"""Radii of the probes that classes are compared with (see `universal_perturbation`). Most triggers
+show at the smaller one, patches of many colours only at the larger one."""
 
-LOG_LOSSES = True
-"""Whether the logarithms of the probes' losses are compared, and not the losses."""
+RADIUS_WEIGHTS = (0.9, 0.1)
+"""How much of the level each radius may spend: at the larger one, some class of a network without a
+backdoor stands out by nature more often than the normal distribution says."""
 
 LEVEL = 0.05
 """Of networks without a backdoor, at most this part should get a suspect."""
@@ -40,17 +42,18 @@ class ClassEvidence:
     ----------
     target : int
         The class.
-    loss : float
-        Of its probe.
+    losses : tuple of float
+        Of its probes, one for each radius.
     statistic : float, optional
-        By how many standard errors of prediction its loss is below the others'; ``None`` where it
-        cannot be told.
+        By how many standard errors of prediction the logarithm of its loss is below the others',
+        at the radius that gives the smaller p-value; ``None`` where it cannot be told.
     p_value : float, optional
-        Of the statistic, one-sided, times the number of classes (Bonferroni), at most 1.
+        One-sided, corrected for the number of classes and, with their weights, of radii
+        (weighted Bonferroni); at most 1.
     """
 
     target: int
-    loss: float
+    losses: tuple[float, ...]
     statistic: float | None
     p_value: float | None
 
@@ -63,8 +66,8 @@ class Verdict:
     ----------
     classes : tuple of ClassEvidence
         One for each class, in order.
-    suspect : int, optional
-        The class that stands out, if one does at this level.
+    most_suspicious : int
+        The class that stands out most, whether or not that is a sign.
     p_value : float, optional
         The smallest of the classes', which already counts how many there are.
     level : float
@@ -72,9 +75,15 @@ class Verdict:
     """
 
     classes: tuple[ClassEvidence, ...]
-    suspect: int | None
+    most_suspicious: int
     p_value: float | None
     level: float
+
+    @property
+    def suspect(self) -> int | None:
+        """The class that stands out, if one does at this level."""
+        found = self.p_value is not None and self.p_value < self.level
+        return self.most_suspicious if found else None
 
     def __str__(self) -> str:
         if self.p_value is None:
@@ -96,34 +105,43 @@ def probe_classes(
     surrogates: Surrogates,
     num_classes: int,
     *,
-    radius: float = PROBE_RADIUS,
+    radii: Sequence[float] = PROBE_RADII,
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-) -> tuple[Probe, ...]:
-    """Search a probe of the same radius for each class, with the same seed.
+) -> tuple[tuple[Probe, ...], ...]:
+    """Search a probe of each radius for each class, all with the same seed.
 
     Parameters and errors are those of `universal_perturbation`; progress is told of after each
-    class with ``("probe", done, num_classes)``.
+    probe with ``("probe", done, probes in all)``. The result holds a tuple for each radius.
     """
     tell = progress or silent
-    probes = []
-    for target in range(num_classes):
-        probe = universal_perturbation(
-            model, inputs, surrogates, target, radius=radius, seed=seed, device=device
-        )
-        probes.append(probe)
-        tell("probe", target + 1, num_classes)
-    return tuple(probes)
+    found: list[tuple[Probe, ...]] = []
+    for radius in radii:
+        probes: list[Probe] = []
+        for target in range(num_classes):
+            probe = universal_perturbation(
+                model, inputs, surrogates, target, radius=radius, seed=seed, device=device
+            )
+            probes.append(probe)
+            tell("probe", len(found) * num_classes + target + 1, len(radii) * num_classes)
+        found.append(tuple(probes))
+    return tuple(found)
 
 
-def judge(losses: Sequence[float], *, level: float = LEVEL) -> Verdict:
+def judge(
+    losses: Sequence[Sequence[float]],
+    *,
+    weights: Sequence[float] = RADIUS_WEIGHTS,
+    level: float = LEVEL,
+) -> Verdict:
     """Tell whether one class's probe does suspiciously well.
 
-    Each class is held against all others. Were its value y (the loss, or its logarithm) drawn from
-    the normal distribution that the C − 1 others were drawn from, with mean m and sample deviation
-    s, then (m − y) / (s sqrt(1 + 1/(C − 1))) would have Student's t distribution with C − 2
-    degrees of freedom. One-sided, as only a low loss is a sign, and corrected for C tests.
+    Each class is held against all others, at each radius. Were the logarithm y of its loss drawn
+    from the normal distribution that the C − 1 others were drawn from, with mean m and sample
+    deviation s, then (m − y) / (s sqrt(1 + 1/(C − 1))) would have Student's t distribution with
+    C − 2 degrees of freedom. One-sided, as only a low loss is a sign; multiplied by C, divided by
+    the radius's weight, and the smallest over the radii.
 
     That the values of a network without a backdoor are normal is an assumption, and a class that
     is by nature easy to reach breaks it; so does an attack on all classes at once, which leaves
@@ -131,8 +149,10 @@ def judge(losses: Sequence[float], *, level: float = LEVEL) -> Verdict:
 
     Parameters
     ----------
-    losses : sequence of float
-        Of the classes' probes, in order; finite, not negative.
+    losses : sequence of sequences of float
+        For each radius, of the classes' probes, in order; finite, not negative.
+    weights : sequence of float
+        Of the radii; positive, their sum is 1.
     level : float
         In (0, 1).
 
@@ -147,20 +167,29 @@ def judge(losses: Sequence[float], *, level: float = LEVEL) -> Verdict:
         A loss is negative or not finite.
     """
     values = np.asarray(losses, dtype=np.float64)
-    if not (np.isfinite(values) & (values >= 0)).all():
-        raise RepairError(f"the probes' losses {list(losses)} must be finite and not negative")
-    if values.size < MIN_CLASSES:
-        unknown = tuple(ClassEvidence(k, float(x), None, None) for k, x in enumerate(values))
-        return Verdict(unknown, None, None, level)
-    statistics = _leave_one_out(np.log(np.maximum(values, _LOSS_FLOOR)) if LOG_LOSSES else values)
-    p_values = np.minimum(1.0, values.size * stats.t.sf(statistics, values.size - 2))
+    if values.ndim != 2 or not (np.isfinite(values) & (values >= 0)).all():
+        raise RepairError(
+            f"the probes' losses {losses} must be finite and not negative, one for each class at "
+            "each radius"
+        )
+    n_classes = values.shape[1]
+    told = [tuple(map(float, column)) for column in values.T]
+    if n_classes < MIN_CLASSES:
+        unknown = tuple(ClassEvidence(k, own, None, None) for k, own in enumerate(told))
+        return Verdict(unknown, int(np.argmin(values[0])), None, level)
+    logs = np.log(np.maximum(values, _LOSS_FLOOR))
+    statistics = np.array([_leave_one_out(row) for row in logs])
+    p_values = n_classes * stats.t.sf(statistics, n_classes - 2) / np.array(weights)[:, None]
+    at = np.argmin(p_values, axis=0), np.arange(n_classes)
     classes = tuple(
-        ClassEvidence(k, float(values[k]), float(statistics[k]), float(p_values[k]))
-        for k in range(values.size)
+        ClassEvidence(k, own, float(statistic), min(1.0, float(p_value)))
+        for k, (own, statistic, p_value) in enumerate(
+            zip(told, statistics[at], p_values[at], strict=True)
+        )
     )
-    best = int(np.argmin(p_values))
-    p_value = float(p_values[best])
-    return Verdict(classes, best if p_value < level else None, p_value, level)
+    best = int(np.argmin(p_values[at]))
+    smallest = min(1.0, float(p_values[at][best]))
+    return Verdict(classes, best, smallest, level)
 
 
 def _leave_one_out(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,0 +1,115 @@
+"""Choosing γ and λ without data: what repaired networks do on surrogates and under probes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from otbr_fast.models.inputs import InputSpec
+from otbr_fast.models.precision import run, working_copy
+from otbr_fast.repair.evidence import Evidence
+from otbr_fast.repair.surrogates import images_at_once, mixed
+
+_N_MIXTURES = 3  # of each surrogate
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """Stand-ins, without data, for what evaluation measures; fractions in [0, 1].
+
+    Parameters
+    ----------
+    agreement : float
+        Mixtures of surrogates that the network answers as the original did; for ACC.
+    target_agreement : float
+        The same among those that the original took for the suspect; for TCR.
+    probe_success : float
+        Surrogates of other classes that held-out probes lead to the suspect; for ASR.
+    """
+
+    agreement: float
+    target_agreement: float
+    probe_success: float
+
+    def score(self, before: Proxies) -> float:
+        """Return hDER with the proxies in place of what they stand for."""
+        gain = max(0.0, before.probe_success - self.probe_success)
+        return (gain - max(1 - self.agreement, 1 - self.target_agreement) + 1) / 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A repaired network that could be chosen, and what speaks for it."""
+
+    gamma: float
+    lambda_: float
+    proxies: Proxies
+    score: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return a flat dictionary."""
+        own = {"gamma": self.gamma, "lambda": self.lambda_, "score": self.score}
+        return {**own, **asdict(self.proxies)}
+
+
+class ProxyJudge:
+    """Measures proxies on the same images for all networks.
+
+    Parameters
+    ----------
+    original : nn.Module
+        What others are compared with.
+    inputs : InputSpec
+        Shape, range and normalisation of the input.
+    evidence : Evidence
+        Of the original.
+    seed : int
+        Decides the mixtures.
+    device : torch.device or str
+        Where to compute.
+    """
+
+    def __init__(
+        self,
+        original: nn.Module,
+        inputs: InputSpec,
+        evidence: Evidence,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._inputs, self._evidence, self._device = inputs, evidence, device
+        generator = torch.Generator().manual_seed(seed)
+        images = evidence.surrogates.images
+        self._mixtures = torch.cat([mixed(images, generator) for _ in range(_N_MIXTURES)])
+        self._answers = self._classes(working_copy(original, device), self._mixtures)
+        self.before = self.look(original)
+
+    def look(self, model: nn.Module) -> Proxies:
+        """Measure a network."""
+        net = working_copy(model, self._device)
+        suspect = self._evidence.suspect
+        same = self._classes(net, self._mixtures) == self._answers
+        of_target = same[self._answers == suspect]
+        others = self._evidence.surrogates.of_others(suspect)
+        led = [
+            self._classes(net, probe.apply(others, self._inputs)) == suspect
+            for probe in self._evidence.held_out
+        ]
+        return Proxies(
+            agreement=float(same.double().mean()),
+            target_agreement=float(of_target.double().mean()) if len(of_target) else 1.0,
+            probe_success=float(torch.cat(led).double().mean()),
+        )
+
+    def candidate(self, model: nn.Module, gamma: float, lambda_: float) -> Candidate:
+        """Measure and score a repaired network."""
+        proxies = self.look(model)
+        return Candidate(gamma, lambda_, proxies, proxies.score(self.before))
+
+    @torch.no_grad()
+    def _classes(self, net: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        parts = torch.split(images, images_at_once(self._inputs))
+        return torch.cat([run(net, self._inputs, part).argmax(dim=1).cpu() for part in parts])

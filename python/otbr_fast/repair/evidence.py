@@ -1,0 +1,115 @@
+"""What a network's weights alone tell about a backdoor: surrogates, a verdict, probes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from otbr_fast.errors import RepairError
+from otbr_fast.models.inputs import InputSpec
+from otbr_fast.repair.config import RepairConfig
+from otbr_fast.repair.probe import Probe, smallest_probe, universal_perturbation
+from otbr_fast.repair.progress import Progress, silent
+from otbr_fast.repair.surrogates import Surrogates, synthesize
+from otbr_fast.repair.verdict import Verdict, judge, probe_classes
+
+_WANTED_SUCCESS = 0.9
+_STEPS = 40  # of the probes that are acted on; those of the verdict only compare classes
+_N_PROBES = 2
+_HELD_OUT_STEPS, _HELD_OUT_STRETCHES = 20, (1.0, 1.5)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a repair learns from the weights before it changes any.
+
+    Parameters
+    ----------
+    surrogates : Surrogates
+        Images of all classes.
+    verdict : Verdict
+        Whether a class is suspiciously easy to reach.
+    suspect : int
+        The class that the repair acts against: the one the user told, or the most suspicious.
+    probes : tuple of Probe
+        Perturbations that lead to it; neurons are ranked, and the network is taught, by these.
+    held_out : tuple of Probe
+        Others, which only judge.
+    """
+
+    surrogates: Surrogates
+    verdict: Verdict
+    suspect: int
+    probes: tuple[Probe, ...]
+    held_out: tuple[Probe, ...]
+
+
+def gather_evidence(
+    model: nn.Module,
+    inputs: InputSpec,
+    num_classes: int,
+    config: RepairConfig,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Evidence:
+    """Make surrogates, probe every class, judge, and probe the suspect more thoroughly.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is not changed.
+    config : RepairConfig
+        ``n_surrogates``, ``target`` and ``seed`` are used.
+
+    Raises
+    ------
+    RepairError
+        The target is not one of the classes, or the network's answers are not finite.
+    """
+    if config.target is not None and config.target >= num_classes:
+        raise RepairError(
+            f"target={config.target}, but the network tells {num_classes} classes, 0 to "
+            f"{num_classes - 1}"
+        )
+    seed = config.seed
+    surrogates = synthesize(
+        model,
+        inputs,
+        num_classes,
+        count=max(config.n_surrogates, num_classes),
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    compared = probe_classes(
+        model, inputs, surrogates, num_classes, seed=seed, device=device, progress=progress
+    )
+    verdict = judge([[probe.loss for probe in probes] for probes in compared])
+    suspect = verdict.most_suspicious if config.target is None else config.target
+    tell, total = progress or silent, 1 + _N_PROBES + len(_HELD_OUT_STRETCHES)
+    smallest = smallest_probe(
+        model, inputs, surrogates, suspect, wanted=_WANTED_SUCCESS, seed=seed, device=device
+    )
+    tell("probe the suspect", 1, total)
+    plans = [(smallest.radius, _STEPS)] * _N_PROBES
+    plans += [(stretch * smallest.radius, _HELD_OUT_STEPS) for stretch in _HELD_OUT_STRETCHES]
+    found = []
+    for i, (radius, steps) in enumerate(plans, start=1):
+        probe = universal_perturbation(
+            model,
+            inputs,
+            surrogates,
+            suspect,
+            radius=radius,
+            steps=steps,
+            seed=seed + i,
+            device=device,
+        )
+        found.append(probe)
+        tell("probe the suspect", 1 + i, total)
+    return Evidence(
+        surrogates, verdict, suspect, tuple(found[:_N_PROBES]), tuple(found[_N_PROBES:])
+    )
