@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 from markupsafe import Markup
 
@@ -38,10 +38,10 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells of a table; a marked row stands out."""
+    """Cells of a table; a row stands out if it is "marked" or the "total"."""
 
     cells: Sequence[str]
-    is_marked: bool = False
+    style: Literal["", "marked", "total"] = ""
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,20 @@ class Table:
     n_notes: int = 0
     note: str = ""
 
-    def is_number(self, place: int) -> bool:
-        """Tell whether a column, counted from 0, holds numbers."""
-        return self.n_text <= place < len(self.columns) - self.n_notes
+    def style(self, place: int) -> str:
+        """Tell what a column, counted from 0, holds: numbers, notes or short words."""
+        if place >= len(self.columns) - self.n_notes:
+            return "note"
+        return "word" if place < self.n_text else "number"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, its caption and what its colours mean: (class of the swatch, words)."""
+    """A chart, what is above and below it, what its colours mean: (class of a swatch, words)."""
 
-    caption: str
     chart: Markup
+    title: str = ""
+    caption: str = ""
     legend: Sequence[tuple[str, str]] = ()
 
 
@@ -130,7 +133,15 @@ class Terms:
     terms: Sequence[tuple[str, str]]
 
 
-Block = Text | Tiles | Table | Figures | Gallery | Code | Terms
+@dataclass(frozen=True)
+class Beside:
+    """Blocks side by side, or below each other on a phone."""
+
+    kind: ClassVar[str] = "beside"
+    blocks: Sequence[Block]
+
+
+Block: TypeAlias = "Text | Tiles | Table | Figures | Gallery | Code | Terms | Beside"
 
 
 @dataclass(frozen=True)

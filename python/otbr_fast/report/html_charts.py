@@ -35,14 +35,13 @@ def verdict_chart(verdict: Verdict, shown: Sequence[ClassVerdict], subject: Subj
     for i, one in enumerate(shown):
         y = 4 + _ROW * i
         name = subject.label(one.index)
-        style = "suspect" if one.suspect else ""
-        chart.text((_LEFT - 8, y + 12), short(name, 15), f"end {style}", name)
+        mark = " suspect" if one.suspect else ""
+        chart.text((_LEFT - 8, y + 12), short(name, 15), f"end{mark}", name)
         tip = f"class {name}: {number(one.statistic)}, {p_equals(one.p_value)}"
         if one.statistic is not None:
             left, right = sorted((scale(0.0), scale(one.statistic)))
-            style = "bar suspect" if one.suspect else "bar"
-            chart.rect((left, y + 3), right - left, _ROW - 7, style, tip)
-        chart.text((WIDTH, y + 12), p_equals(one.p_value), f"end small {style}")
+            chart.rect((left, y + 3), right - left, _ROW - 7, f"bar{mark}", tip)
+        chart.text((WIDTH, y + 12), p_equals(one.p_value), f"end small{mark}")
     if verdict.threshold is not None:
         x = scale(verdict.threshold)
         chart.line((x, 2), (x, bottom), "threshold", f"threshold {number(verdict.threshold)}")
@@ -65,7 +64,9 @@ def recall_chart(
     _value_axis(chart, scale, bottom, percent_tick)
     for i, (name, before, after, is_marked) in enumerate(rows):
         y = 4 + _ROW * i + _ROW / 2
-        chart.text((_LEFT - 8, y + 3), short(name, 15), f"end {'suspect' if is_marked else ''}", name)
+        chart.text(
+            (_LEFT - 8, y + 3), short(name, 15), f"end {'suspect' if is_marked else ''}", name
+        )
         tip = f"{name}: {percent(before)} before, {percent(after)} after"
         if before is not None and after is not None:
             chart.line((scale(before), y), (scale(after), y), "link", tip)

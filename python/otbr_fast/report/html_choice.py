@@ -116,7 +116,7 @@ def _panel(
         points = sorted(_thinned(points), key=lambda point: point[0])
         if any(y is not None for _, y, _ in points):
             curves.append(Curve(_name(family), color, points))
-    return Figure(title, curve_chart(title, "γ", curves, is_fraction)) if curves else None
+    return Figure(curve_chart(title, "γ", curves, is_fraction), title) if curves else None
 
 
 def _thinned(
@@ -129,10 +129,7 @@ def _thinned(
 def _table(report: RepairReport, choice: Choice) -> Table:
     candidates = choice.candidates
     shown = [c for k, c in enumerate(candidates) if k < N_CANDIDATES or c.chosen]
-    text: dict[str, Callable[[Candidate], str]] = {
-        "": lambda c: "chosen" if c.chosen else "",
-        "stages": lambda c: c.stages,
-    }
+    text: dict[str, Callable[[Candidate], str]] = {"stages": lambda c: c.stages}
     numbers: dict[str, Callable[[Candidate], str]] = {
         "γ": lambda c: number(c.gamma),
         "λ": lambda c: number(c.lambda_),
@@ -146,7 +143,7 @@ def _table(report: RepairReport, choice: Choice) -> Table:
         )
     for key, name in RATES.items():
         numbers[f"{name}, %"] = _told(_rate(key), percent)
-    notes: dict[str, Callable[[Candidate], str]] = {"note": lambda c: c.note}
+    notes: dict[str, Callable[[Candidate], str]] = {"note": _note}
     columns = {
         name: cell
         for name, cell in {**text, **numbers, **notes}.items()
@@ -155,11 +152,15 @@ def _table(report: RepairReport, choice: Choice) -> Table:
     return Table(
         "Candidates",
         list(columns),
-        [Row([cell(c) for cell in columns.values()], is_marked=c.chosen) for c in shown],
+        [Row([cell(c) for cell in columns.values()], "marked" if c.chosen else "") for c in shown],
         n_text=sum(name in text for name in columns),
         n_notes=int("note" in columns),
         note=join_sentences(left_out(len(shown), len(candidates), "candidates")),
     )
+
+
+def _note(candidate: Candidate) -> str:
+    return "; ".join(filter(None, ("chosen" if candidate.chosen else "", candidate.note)))
 
 
 def _told(value: _Value, tell: Callable[[float | None], str]) -> Callable[[Candidate], str]:

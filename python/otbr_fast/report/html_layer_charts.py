@@ -15,13 +15,14 @@ from otbr_fast.report.html_svg import WIDTH, Point, Scale, Svg, ticks
 from otbr_fast.report.html_words import count, number, short
 from otbr_fast.report.repair_report import LayerFacts, PlanMap
 
-POINTS = 180
+POINTS = 256
 """Neurons, or groups of them, that one curve or strip is made of at most."""
 
 _LEFT, _RIGHT = 100.0, 312.0
 _ROW = 22.0
 _BOTTOM = 34.0
 _BINS = 53
+_SHADES = 5  # of a strip's cells that stand for several neurons
 _TINT = (46, 111, 214)  # of the plan's cells, on a light page and on a dark one
 
 
@@ -53,32 +54,23 @@ def _ridge(
     base: float,
 ) -> None:
     """Stack pruned on kept; heights are square roots, so that single neurons are seen."""
+    known = np.isfinite(values)
     inside = np.clip(values, edges[0], edges[-1])
-    kept = np.histogram(inside[~pruned & np.isfinite(values)], edges)[0]
-    gone = np.histogram(inside[pruned & np.isfinite(values)], edges)[0]
-    height = np.sqrt(kept + gone)
-    unit = (_ROW - 4) / max(float(height.max()), 1.0)
-    part = np.divide(kept, kept + gone, out=np.zeros(_BINS), where=kept + gone > 0)
+    kept = np.histogram(inside[known & ~pruned], edges)[0]
+    gone = np.histogram(inside[known & pruned], edges)[0]
+    both = kept + gone
+    unit = (_ROW - 4) / max(float(np.sqrt(both.max())), 1.0)
+    height = unit * np.sqrt(both)
+    share = np.divide(kept, both, out=np.zeros(_BINS), where=both > 0)
     chart.line((_LEFT, base), (_RIGHT, base), "grid")
-    _bars(chart, height * unit, np.zeros(_BINS), edges, scale, base, "kept", part)
-    _bars(chart, height * unit, part * height * unit, edges, scale, base, "pruned", 1 - part)
-
-
-def _bars(
-    chart: Svg,
-    tops: NDArray[np.float64],
-    floors: NDArray[np.float64],
-    edges: NDArray[np.float64],
-    scale: Scale,
-    base: float,
-    style: str,
-    share: NDArray[np.float64],
-) -> None:
-    upper = floors + tops * share
-    for bin_ in np.flatnonzero(share * tops > 0):
-        left, right = scale(edges[bin_]), scale(edges[bin_ + 1])
-        height = max(float(upper[bin_] - floors[bin_]), 1.0)
-        chart.rect((left, base - floors[bin_] - height), right - left - 0.4, height, style)
+    width = (scale.end - scale.start) / _BINS
+    parts = {"kept": (share * height, 0 * height), "pruned": ((1 - share) * height, share * height)}
+    for style, (tall, floor) in parts.items():
+        boxes = (
+            (scale.start + bin_ * width, base - floor[bin_] - tall[bin_], width - 0.4, tall[bin_])
+            for bin_ in np.flatnonzero(tall)
+        )
+        chart.rects(boxes, style)
 
 
 def position_chart(layers: Sequence[LayerFacts]) -> Markup:
@@ -96,10 +88,11 @@ def position_chart(layers: Sequence[LayerFacts]) -> Markup:
         held = np.bincount(np.arange(n) * cells // n, minlength=cells)
         gone = np.bincount(np.array(layer.pruned or (), int) * cells // n, minlength=cells)
         width = (_RIGHT - _LEFT) / cells
-        for cell in np.flatnonzero(gone):
-            height = 14 * gone[cell] / held[cell]
-            x = scale(cell / cells)
-            chart.rect((x, base - height), max(width, 1.0), height, "pruned")
+        strength = np.ceil(_SHADES * gone / held)
+        for shade in range(1, _SHADES + 1):
+            places = np.flatnonzero(strength == shade)
+            boxes = ((scale(cell / cells), base - 14, width, 14.0) for cell in places)
+            chart.rects(boxes, "pruned", shade / _SHADES)
     for share, words in ((0.0, "first neuron"), (1.0, "last")):
         chart.text((scale(share), bottom + 15), words, "small" if share == 0 else "end small")
     return chart.markup()
@@ -146,7 +139,7 @@ def order_chart(layer: LayerFacts, networks: Sequence[str], label: str) -> Marku
     high = max(float(np.nanmax(curve)) for curve in curves) or 1.0
     up = Scale(0.0, high * 1.05, bottom, top)
     words = f"Neurons by falling {label}; the pruned ones are at the left"
-    chart = Svg(f"Norms in {layer.name}", words, bottom + 34)
+    chart = Svg(f"Norms in {layer.name}", words, bottom + 20)
     for tick in ticks(0.0, up.high, 4):
         chart.line((left, up(tick)), (right, up(tick)), "grid")
         chart.text((left - 6, up(tick) + 4), number(tick), "end small")
@@ -163,14 +156,14 @@ def order_chart(layer: LayerFacts, networks: Sequence[str], label: str) -> Marku
 
 
 def plan_chart(plan: PlanMap) -> Markup:
-    """Draw a plan as a heat map; cells are tinted by the square root of their mass."""
-    side, left, top = 300.0, 50.0, 24.0
+    """Draw a plan as a heat map; cells are tinted by the cube root of their mass."""
+    side, left, top = WIDTH - 20, 10.0, 24.0
     size = len(plan.cells)
     words = (
         f"Mass from the pruned network's neurons, in rows, to the backdoored one's, in columns; "
         f"{count(plan.n_pruned)} pruned neurons come first"
     )
-    chart = Svg(f"Transport plan of {plan.layer}", words, top + side + 8)
+    chart = Svg(f"Transport plan of {plan.layer}", words, top + side + 20)
     chart.rect((left, top), side, side, "strip")
     chart.image((left, top), side, _heat(plan))
     border = side * plan.pruned_cells / size
@@ -178,15 +171,15 @@ def plan_chart(plan: PlanMap) -> Markup:
         chart.line((left + border, top - 6), (left + border, top + side), "threshold")
         chart.line((left - 6, top + border), (left + side, top + border), "threshold")
         chart.text((left, top - 9), "pruned", "suspect small")
-    chart.text((left + side, top - 9), "to: backdoored network", "end small")
-    chart.text((left - 4, top + side), "from", "end small")
+    chart.text((left + side, top - 9), "columns: to the backdoored network's neurons", "end small")
+    chart.text((left, top + side + 15), "rows: from the pruned network's neurons", "small")
     return chart.markup()
 
 
 def _heat(plan: PlanMap) -> str:
     """Return a PNG whose opacity tells the mass, so that it suits any background."""
     mass = np.array([_array(row) for row in plan.cells])
-    strength = np.sqrt(np.clip(np.nan_to_num(mass), 0, None))
+    strength = np.cbrt(np.clip(np.nan_to_num(mass), 0, None))
     alpha = np.round(255 * strength / (strength.max() or 1.0)).astype(np.uint8)
     palette = Image.fromarray(alpha, mode="P")
     palette.putpalette(_TINT * 256)

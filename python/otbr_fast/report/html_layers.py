@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from otbr_fast.report.html_blocks import Block, Figure, Figures, Row, Section, Table, Text
+from otbr_fast.report.html_blocks import Beside, Block, Figure, Figures, Row, Section, Table, Text
+from otbr_fast.report.html_charts import N_COLORS
 from otbr_fast.report.html_layer_charts import (
     norm_chart,
     order_chart,
@@ -12,8 +13,7 @@ from otbr_fast.report.html_layer_charts import (
     position_chart,
     ranking_chart,
 )
-from otbr_fast.report.html_charts import N_COLORS
-from otbr_fast.report.html_words import count, join_sentences, left_out, number, percent
+from otbr_fast.report.html_words import count, join_sentences, left_out, number, percent, seconds
 from otbr_fast.report.repair_report import LayerFacts, RepairReport
 
 N_LAYERS = 40
@@ -35,17 +35,19 @@ def layers_section(report: RepairReport) -> Section | None:
             "single neurons are seen. At the right, how many were pruned of how many."
         )
         legend = [("kept", "kept"), ("pruned", "pruned")]
-        figures.append(Figure(caption, ranking_chart(ranked, label), legend))
+        chart = ranking_chart(ranked, label)
+        figures.append(Figure(chart, f"{label} of neurons", caption, legend))
     placed = [layer for layer in shown if layer.pruned is not None]
     if placed:
         caption = "Where the pruned neurons lie in their layers, by index."
-        figures.append(Figure(caption, position_chart(placed), [("pruned", "pruned")]))
+        legend = [("pruned", "pruned")]
+        figures.append(Figure(position_chart(placed), "Where pruned neurons lie", caption, legend))
     blocks: list[Block] = [Text(note, is_quiet=True)] if note else []
     if figures:
-        blocks.append(Figures(figures))
+        blocks.append(Beside([Figures([figure]) for figure in figures]))
     norms = _norms(shown, label)
     if norms:
-        blocks.append(Figures(norms, "Norms of neurons"))
+        blocks.append(Beside([Figures([figure]) for figure in norms]))
     blocks.append(_table(report.layers, shown))
     return Section("neurons", "Neurons", blocks)
 
@@ -57,22 +59,23 @@ def _most_pruned(layers: Sequence[LayerFacts]) -> list[LayerFacts]:
 
 
 def _norms(layers: Sequence[LayerFacts], label: str) -> list[Figure]:
-    normed = [layer for layer in layers if layer.norms]
+    normed = [layer for layer in layers if len(set(layer.norms.values())) > 1]
     networks = list(dict.fromkeys(name for layer in normed for name in layer.norms))[:N_COLORS]
     if not networks:
         return []
     legend = [(f"s{j}", name) for j, name in enumerate(networks)]
     caption = "Smallest to largest norm (thin), middle half (thick), median (dot), by layer."
-    figures = [Figure(caption, norm_chart(normed, networks), legend)]
+    if len(normed) < len(layers):
+        caption += " Layers whose norms are the same in all networks are left out."
+    chart = norm_chart(normed, networks)
+    figures = [Figure(chart, "Norms of neurons", caption, legend)]
     layer = max(normed, key=lambda layer: layer.n_pruned)
     there = [name for name in networks if any(v is not None for v in layer.norms.get(name, ()))]
     if layer.ranking and there:
-        caption = (
-            f"{layer.name}, the layer that lost most neurons: norms in the order of {label}, "
-            "largest first."
-        )
+        title = f"Norms in {layer.name}"
+        caption = f"Of the layer that lost most neurons, in the order of {label}, largest first."
         legend = [(f"s{networks.index(name)}", name) for name in there]
-        figures.append(Figure(caption, order_chart(layer, there, label), legend))
+        figures.append(Figure(order_chart(layer, there, label), title, caption, legend))
     return figures
 
 
@@ -86,7 +89,7 @@ def _table(layers: Sequence[LayerFacts], shown: Sequence[LayerFacts]) -> Table:
                 percent(layer.n_pruned / layer.n_neurons),
                 number(layer.ot_cost),
                 number(layer.duality_gap),
-                number(layer.seconds),
+                seconds(layer.seconds),
             ],
         )
         for layer in shown
@@ -105,9 +108,9 @@ def _table(layers: Sequence[LayerFacts], shown: Sequence[LayerFacts]) -> Table:
                 percent(n_pruned / n),
                 number(sum(costs) if costs else None),
                 "",
-                number(sum(times) if times else None),
+                seconds(sum(times) if times else None),
             ],
-            is_marked=True,
+            style="total",
         )
     )
     columns = ("layer", "neurons", "pruned", "pruned, %", "transport cost", "duality gap", "s")
@@ -136,7 +139,8 @@ def plan_section(report: RepairReport) -> Section | None:
         f"Mass that goes from each neuron of the pruned network (rows) to each of the backdoored "
         f"one (columns) in {plan.layer}; {count(plan.n_pruned)} of {count(plan.n_neurons)} "
         "neurons are pruned and come first. What stays in place lies on the diagonal. The "
-        "strength of the colour is the square root of the mass.",
+        "strength of the colour is the cube root of the mass.",
         groups,
     )
-    return Section("plan", "Transport plan", [Figures([Figure(caption, plan_chart(plan))])])
+    figure = Figures([Figure(plan_chart(plan))])
+    return Section("plan", "Transport plan", [Beside([figure, Text(caption)])])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import yaml
 
 from otbr_fast.report.html_blocks import (
+    Beside,
     Block,
     Card,
     Code,
@@ -30,11 +31,13 @@ from otbr_fast.report.html_words import (
     number,
     p_text,
     percent,
+    seconds,
 )
 from otbr_fast.report.repair_report import (
     ClassVerdict,
     Example,
     Measured,
+    Probe,
     Proxy,
     RepairReport,
     Stage,
@@ -47,8 +50,8 @@ N_CLASSES = 25
 N_IMAGES = 16
 """Images that one gallery shows at most."""
 
-IMAGE_BUDGET = 700_000
-"""Characters of base64 that the page spends on images."""
+IMAGE_BUDGET = 240_000
+"""Characters of base64 that the page spends on one gallery's images."""
 
 CODE_CHARACTERS = 40_000
 """Of one listing that the page shows at most."""
@@ -74,24 +77,23 @@ def verdict_section(report: RepairReport) -> Section | None:
             level = f" at level {number(verdict.alpha)}" if verdict.alpha is not None else ""
             legend.append(("threshold", f"threshold{level}"))
         chart = verdict_chart(verdict, shown, report.subject)
-        caption = "Statistic of each class; at the right its p-value."
-        blocks.append(Figures([Figure(caption, chart, legend)]))
+        figure = Figure(chart, "Statistic of each class", legend=legend)
         rows = [
             Row(
                 [
-                    report.subject.label(one.index),
+                    report.subject.label(one.index) + (", suspected" if one.suspect else ""),
                     number(one.loss),
                     number(one.statistic),
                     p_text(one.p_value),
-                    "suspected" if one.suspect else "",
                 ],
-                is_marked=one.suspect,
+                "marked" if one.suspect else "",
             )
             for one in shown
         ]
-        columns = ("class", "probe's loss", "statistic", "p-value", "")
-        caption = "Each class: the smaller the probe's loss, the easier it is to reach"
-        blocks.append(Table(caption, columns, rows, n_notes=1, note=note))
+        columns = ("class", "probe's loss", "statistic", "p-value")
+        note = join_sentences("The smaller a probe's loss, the easier the class is to reach.", note)
+        table = Table("Each class", columns, rows, note=note)
+        blocks.append(Beside([Figures([figure]), table]))
     return Section("verdict", "Verdict", blocks)
 
 
@@ -122,14 +124,12 @@ def effects_section(report: RepairReport) -> Section | None:
     return Section("effects", "Before and after", blocks) if blocks else None
 
 
-def _measured_blocks(
-    report: RepairReport, measured: Sequence[tuple[str, Measured]]
-) -> list[Block]:
+def _measured_blocks(report: RepairReport, measured: Sequence[tuple[str, Measured]]) -> list[Block]:
     (_, first), (_, last) = measured[0], measured[-1]
     keys = [key for key in RATES if any(getattr(m, key) is not None for _, m in measured)]
     tiles = [
         Tile(
-            RATES[key],
+            f"{RATES[key]}, %",
             percent(getattr(last, key)),
             percent(was) if (was := getattr(first, key)) is not None and len(measured) > 1 else "",
         )
@@ -137,15 +137,11 @@ def _measured_blocks(
     ]
     rows = [Row([name, *(percent(getattr(m, key)) for key in keys)]) for name, m in measured]
     columns = ["network", *(RATES[key] for key in keys)]
-    blocks: list[Block] = [
-        Tiles(tiles),
-        Table("Measured on the images that were given, in percent", columns, rows),
-    ]
-    if report.evaluation:
-        blocks.insert(0, Text(report.evaluation))
+    table = Table("Measured, in percent", columns, rows)
+    blocks: list[Block] = [Text(report.evaluation)] if report.evaluation else []
     if len(measured) > 1 and first.recalls and len(first.recalls) == len(last.recalls):
-        blocks.append(_recalls(report, first, last))
-    return blocks
+        return [*blocks, Tiles(tiles), Beside([table, _recalls(report, first, last)])]
+    return [*blocks, Tiles(tiles), table]
 
 
 def _recalls(report: RepairReport, first: Measured, last: Measured) -> Figures:
@@ -161,11 +157,10 @@ def _recalls(report: RepairReport, first: Measured, last: Measured) -> Figures:
 
         pairs = sorted(sorted(pairs, key=loss)[:N_CLASSES])
     rows = [(report.subject.label(k), was, now, k in suspects) for k, (was, now) in pairs]
-    caption = join_sentences("Recall of each class on images without a trigger.", note)
     legend = [("hollow", "before"), ("s0", "after")]
     if suspects:
         legend.append(("suspect", "after, suspected class"))
-    return Figures([Figure(caption, recall_chart(rows), legend)])
+    return Figures([Figure(recall_chart(rows), "Recall of each class", note, legend)])
 
 
 def _proxy_blocks(
@@ -176,74 +171,60 @@ def _proxy_blocks(
     first, last = shown[0], shown[-1]
     tiles = []
     for proxy in proxies:
-        unit = " %" if proxy.is_fraction else ""
+        unit = ", %" if proxy.is_fraction else ""
         value, was = (tell[proxy.key](stage.proxies.get(proxy.key)) for stage in (last, first))
         is_compared = len(shown) > 1 and was != UNKNOWN
-        tiles.append(Tile(f"{proxy.label}{unit}", value, was if is_compared else ""))
+        tiles.append(Tile(proxy.label + unit, value, was if is_compared else ""))
     rows = [
         Row(
             [
                 f"{proxy.label}{', %' if proxy.is_fraction else ''}",
-                proxy.explanation,
                 proxy.better,
                 *(tell[proxy.key](stage.proxies.get(proxy.key)) for stage in shown),
+                proxy.explanation,
             ]
         )
         for proxy in proxies
     ]
-    columns = ["proxy", "what it is", "better", *(stage.name for stage in shown)]
-    table = Table("Proxies, which need no data", columns, rows, n_text=3)
+    columns = ["proxy", "better", *(stage.name for stage in shown), "what it is"]
+    table = Table("Proxies, which need no data", columns, rows, n_text=2, n_notes=1)
     return [Tiles(tiles), table] if with_tiles else [table]
 
 
 def images_section(report: RepairReport) -> Section | None:
     """Show images, as many as the page has room for."""
-    room = _Room(IMAGE_BUDGET)
     label = report.subject.label
-    blocks: list[Block] = []
-    cards = []
-    for probe in report.probes[:N_IMAGES]:
-        if room.takes(probe.image):
-            words = f"amplified {number(probe.amplification)} times"
-            alt = f"perturbation towards class {label(probe.target)}"
-            lines = [f"probe towards {label(probe.target)}", words]
-            cards.append(Card([(probe.image, alt)], lines, is_marked=True))
-        cards += _cards(probe.examples[:N_IMAGES], room, label)
-    total = len(report.probes) + sum(len(probe.examples) for probe in report.probes)
-    _add_gallery(blocks, "Probes: perturbations that lead images to one class", cards, total)
-    for title, examples in (
-        ("Triggered test images, beside what they were", report.triggered),
-        ("Surrogate images: synthetic, in place of data", report.surrogates),
-    ):
-        cards = _cards(examples[:N_IMAGES], room, label)
-        _add_gallery(blocks, title, cards, len(examples))
+    probes = [card for probe in report.probes for card in _probe_cards(probe, label)]
+    triggered, surrogates = (
+        [_card(example, label) for example in examples]
+        for examples in (report.triggered, report.surrogates)
+    )
+    galleries = {
+        "Probes: perturbations that lead images to one class": probes,
+        "Triggered test images, beside what they were": triggered,
+        "Surrogate images: synthetic, in place of data": surrogates,
+    }
+    blocks = [_gallery(title, cards) for title, cards in galleries.items() if cards]
     return Section("images", "Images", blocks) if blocks else None
 
 
-def _add_gallery(blocks: list[Block], title: str, cards: Sequence[Card], total: int) -> None:
-    if cards:
-        blocks.append(Gallery(title, cards, left_out(len(cards), total, "images")))
+def _gallery(title: str, cards: Sequence[Card]) -> Gallery:
+    shown: list[Card] = []
+    room = IMAGE_BUDGET
+    for card in cards[:N_IMAGES]:
+        room -= sum(len(png) for png, _ in card.images)
+        if room < 0:
+            break
+        shown.append(card)
+    return Gallery(title, shown, left_out(len(shown), len(cards), "images"))
 
 
-class _Room:
-    """How many more characters of images fit on the page."""
-
-    def __init__(self, budget: int) -> None:
-        self.left = budget
-
-    def takes(self, *images: str | None) -> bool:
-        size = sum(len(image) for image in images if image is not None)
-        fits = size <= self.left
-        self.left -= size if fits else 0
-        return fits
-
-
-def _cards(examples: Sequence[Example], room: _Room, label: Callable[[int], str]) -> list[Card]:
-    return [
-        _card(example, label)
-        for example in examples
-        if room.takes(example.image, example.original)
-    ]
+def _probe_cards(probe: Probe, label: Callable[[int], str]) -> list[Card]:
+    name = label(probe.target)
+    lines = [f"probe towards {name}", f"amplified {number(probe.amplification)} times"]
+    images = [(probe.image, f"perturbation towards class {name}")]
+    examples = (_card(example, label) for example in probe.examples)
+    return [Card(images, lines, is_marked=True), *examples]
 
 
 def _card(example: Example, label: Callable[[int], str]) -> Card:
@@ -266,21 +247,18 @@ def repeat_section(report: RepairReport) -> Section | None:
     if facts.config:
         text = yaml.safe_dump(facts.config, sort_keys=False, allow_unicode=True)
         blocks.append(_code("Configuration (YAML)", text))
-    pairs = {
-        "Seed": {} if facts.seed is None else {"seed": facts.seed},
-        "Hashes (SHA-256)": facts.hashes,
-        "Versions": facts.versions,
-        "Machine": facts.machine,
-    }
-    for caption, held in pairs.items():
-        rows = [Row([name, _plain(value)]) for name, value in held.items()]
-        if rows:
-            blocks.append(Table(caption, ("", ""), rows, n_text=2))
+    blocks += _pairs("SHA-256", facts.hashes)
+    tables: list[Block] = []
     if facts.timings:
         known = [timing.seconds for timing in facts.timings if timing.seconds is not None]
-        rows = [Row([timing.stage, number(timing.seconds)]) for timing in facts.timings]
-        rows.append(Row(["together", number(sum(known))]))
-        blocks.append(Table("Wall time", ("stage", "seconds"), rows))
+        rows = [Row([timing.stage, seconds(timing.seconds)]) for timing in facts.timings]
+        rows.append(Row(["together", seconds(sum(known))], "total"))
+        tables.append(Table("Wall time", ("stage", "seconds"), rows))
+    seed = {} if facts.seed is None else {"seed": facts.seed}
+    tables += _pairs("Seed and machine", {**seed, **facts.machine})
+    tables += _pairs("Versions", facts.versions)
+    if tables:
+        blocks.append(Beside(tables))
     return Section("repeat", "To repeat it", blocks) if blocks else None
 
 
@@ -288,6 +266,11 @@ def glossary_section(report: RepairReport) -> Section | None:
     """Explain the terms that the page uses."""
     terms = glossary(report)
     return Section("terms", "Terms", [Terms(terms)]) if terms else None
+
+
+def _pairs(caption: str, held: Mapping[str, object]) -> list[Block]:
+    rows = [Row([name, _plain(value)]) for name, value in held.items()]
+    return [Table(caption, ("", ""), rows, n_text=2)] if rows else []
 
 
 def _code(label: str, text: str) -> Code:

@@ -14,6 +14,9 @@ WIDTH = 360.0
 
 Point = tuple[float, float]
 
+Box = tuple[float, float, float, float]
+"""Left, top, width and height."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -25,6 +28,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
+        """Return the place of a value."""
         span = self.high - self.low
         share = (value - self.low) / span if span else 0.5
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
@@ -80,6 +84,15 @@ class Svg:
         """Fill a rectangle; one too thin to be seen is made visible."""
         places = {"x": corner[0], "y": corner[1], "width": max(width, 0.5), "height": height}
         self._add("rect", style, places, tip=tip)
+
+    def rects(self, boxes: Iterable[Box], style: str, opacity: float = 1.0) -> None:
+        """Fill many rectangles as one shape, which is ten times as short; none if there is none."""
+        steps = [
+            f"M{_text(x)} {_text(y)}h{_text(w)}v{_text(h)}h{_text(-w)}z" for x, y, w, h in boxes
+        ]
+        facts = {} if opacity == 1 else {"fill-opacity": _text(opacity)}
+        if steps:
+            self._add("path", style, {}, d="".join(steps), **facts)
 
     def dot(self, at: Point, radius: float, style: str, tip: str = "") -> None:
         """Draw a point."""

@@ -55,6 +55,11 @@ def percent(value: float | None) -> str:
     return UNKNOWN if value is None else f"{100 * value:.1f}"
 
 
+def seconds(value: float | None) -> str:
+    """Write a time, to the hundredth."""
+    return UNKNOWN if value is None else f"{value:,.2f}"
+
+
 def count(value: int | None) -> str:
     """Write a whole number with separators."""
     return UNKNOWN if value is None else f"{value:,}"
