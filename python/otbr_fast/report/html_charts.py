@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from otbr_fast.report.html_svg import WIDTH, Scale, Svg, around, ticks
-from otbr_fast.report.html_words import number, p_equals, percent, short
+from otbr_fast.report.html_words import cut, number, p_equals, percent
 from otbr_fast.report.repair_report import ClassVerdict, Subject, Verdict
 
 N_COLORS = 6
 """Curves in one chart at most: more cannot be told apart."""
 
-_LEFT, _RIGHT = 100.0, 306.0
+_LEFT, _RIGHT = 100.0, 294.0
 _ROW = 19.0
 _BOTTOM = 22.0
 
@@ -36,7 +36,7 @@ def verdict_chart(verdict: Verdict, shown: Sequence[ClassVerdict], subject: Subj
         y = 4 + _ROW * i
         name = subject.label(one.index)
         mark = " suspect" if one.suspect else ""
-        chart.text((_LEFT - 8, y + 12), short(name, 15), f"end{mark}", name)
+        chart.text((_LEFT - 8, y + 12), cut(name, 14), f"end{mark}", name)
         tip = f"class {name}: {number(one.statistic)}, {p_equals(one.p_value)}"
         if one.statistic is not None:
             left, right = sorted((scale(0.0), scale(one.statistic)))
@@ -64,9 +64,7 @@ def recall_chart(
     _value_axis(chart, scale, bottom, percent_tick)
     for i, (name, before, after, is_marked) in enumerate(rows):
         y = 4 + _ROW * i + _ROW / 2
-        chart.text(
-            (_LEFT - 8, y + 3), short(name, 15), f"end {'suspect' if is_marked else ''}", name
-        )
+        chart.text((_LEFT - 8, y + 3), cut(name, 14), f"end {'suspect' if is_marked else ''}", name)
         tip = f"{name}: {percent(before)} before, {percent(after)} after"
         if before is not None and after is not None:
             chart.line((scale(before), y), (scale(after), y), "link", tip)

@@ -18,7 +18,7 @@ from otbr_fast.report.repair_report import LayerFacts, PlanMap
 POINTS = 256
 """Neurons, or groups of them, that one curve or strip is made of at most."""
 
-_LEFT, _RIGHT = 100.0, 312.0
+_LEFT, _RIGHT = 100.0, 296.0
 _ROW = 22.0
 _BOTTOM = 34.0
 _BINS = 53

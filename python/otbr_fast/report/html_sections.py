@@ -24,7 +24,9 @@ from otbr_fast.report.html_blocks import (
 )
 from otbr_fast.report.html_charts import recall_chart, verdict_chart
 from otbr_fast.report.html_words import (
+    LONG,
     UNKNOWN,
+    cut,
     glossary,
     join_sentences,
     left_out,
@@ -50,7 +52,7 @@ N_CLASSES = 25
 N_IMAGES = 16
 """Images that one gallery shows at most."""
 
-IMAGE_BUDGET = 240_000
+IMAGE_BUDGET = 160_000
 """Characters of base64 that the page spends on one gallery's images."""
 
 CODE_CHARACTERS = 40_000
@@ -81,7 +83,8 @@ def verdict_section(report: RepairReport) -> Section | None:
         rows = [
             Row(
                 [
-                    report.subject.label(one.index) + (", suspected" if one.suspect else ""),
+                    cut(report.subject.label(one.index), LONG)
+                    + (", suspected" if one.suspect else ""),
                     number(one.loss),
                     number(one.statistic),
                     p_text(one.p_value),
@@ -193,7 +196,10 @@ def _proxy_blocks(
 
 def images_section(report: RepairReport) -> Section | None:
     """Show images, as many as the page has room for."""
-    label = report.subject.label
+
+    def label(index: int) -> str:
+        return cut(report.subject.label(index), LONG)
+
     probes = [card for probe in report.probes for card in _probe_cards(probe, label)]
     triggered, surrogates = (
         [_card(example, label) for example in examples]

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from otbr_fast.report.repair_report import RepairReport, Subject, Verdict
 
 UNKNOWN = "–"
+LONG = 32
+"""Characters of a class's name that are shown outside charts."""
+
 _NAMED = 3
 
 _TERMS = {
@@ -76,8 +79,13 @@ def p_equals(value: float | None) -> str:
     return f"p {told}" if told.startswith("<") else f"p = {told}"
 
 
+def cut(name: str, most: int) -> str:
+    """Cut a long name at its end, as suits classes, which begin with their number."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def short(name: str, most: int = 14) -> str:
-    """Cut a long name in the middle."""
+    """Cut a long name in the middle, as suits layers, which end with what tells them apart."""
     if len(name) <= most:
         return name
     tail = (most - 1) * 2 // 3
@@ -97,7 +105,9 @@ def verdict_sentence(verdict: Verdict | None, subject: Subject) -> str:
     if not suspects:
         told = "" if verdict.p_value is None else f" ({p_equals(verdict.p_value)})"
         return f"Sign of a backdoor found, without a single suspected class{told}."
-    named = [f"{subject.label(s.index)} ({p_equals(s.p_value)})" for s in suspects[:_NAMED]]
+    named = [
+        f"{cut(subject.label(s.index), LONG)} ({p_equals(s.p_value)})" for s in suspects[:_NAMED]
+    ]
     rest = len(suspects) - len(named)
     told = ", ".join(named) + (f" and {rest} more" if rest else "")
     return f"Sign of a backdoor found: {'classes' if len(suspects) > 1 else 'class'} {told}."
