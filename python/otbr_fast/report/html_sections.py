@@ -52,7 +52,7 @@ N_CLASSES = 25
 N_IMAGES = 16
 """Images that one gallery shows at most."""
 
-IMAGE_BUDGET = 160_000
+IMAGE_BUDGET = 150_000
 """Characters of base64 that the page spends on one gallery's images."""
 
 CODE_CHARACTERS = 40_000
@@ -184,14 +184,15 @@ def _proxy_blocks(
                 f"{proxy.label}{', %' if proxy.is_fraction else ''}",
                 proxy.better,
                 *(tell[proxy.key](stage.proxies.get(proxy.key)) for stage in shown),
-                proxy.explanation,
             ]
         )
         for proxy in proxies
     ]
-    columns = ["proxy", "better", *(stage.name for stage in shown), "what it is"]
-    table = Table("Proxies, which need no data", columns, rows, n_text=2, n_notes=1)
-    return [Tiles(tiles), table] if with_tiles else [table]
+    columns = ["proxy", "better", *(stage.name for stage in shown)]
+    table = Table("Proxies, which need no data", columns, rows, n_text=2)
+    terms = Terms([(proxy.label, proxy.explanation) for proxy in proxies if proxy.explanation])
+    blocks = [Beside([table, terms]) if terms.terms else table]
+    return [Tiles(tiles), *blocks] if with_tiles else [*blocks]
 
 
 def images_section(report: RepairReport) -> Section | None:

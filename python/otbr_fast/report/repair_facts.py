@@ -21,7 +21,7 @@ from otbr_fast.report.repair_report import LayerFacts, Measured, PlanMap
 PLAN_CELLS = 256
 """A plan is shown with this many rows and columns at most."""
 
-PIXELS = 96
+PIXELS = 64
 """An image is shown with this many pixels a side at most."""
 
 
