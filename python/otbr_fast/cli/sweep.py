@@ -42,7 +42,7 @@ def command(
         typer.Option(
             metavar="L,...",
             help="Shares of the transported network in the fusion; they cost next to nothing.",
-            show_default="0.5",
+            show_default="0.75,1 (0.5 in paper mode and with --ranking nwc)",
             rich_help_panel="The method",
         ),
     ] = None,
@@ -145,7 +145,7 @@ def _settings(
 
     many_gammas = parse_numbers(gammas, float, "--gammas") or PUBLISHED_GAMMAS
     settings = make_config(gamma=many_gammas[0], **method)
-    many_lambdas = parse_numbers(lambdas, float, "--lambdas") or (settings.lambda_,)
+    many_lambdas = parse_numbers(lambdas, float, "--lambdas") or settings.lambdas
     _refuse_repeated(many_gammas, "--gammas")
     _refuse_repeated(many_lambdas, "--lambdas")
     for gamma in many_gammas:

@@ -24,7 +24,7 @@ CANDIDATE_LAMBDAS = (0.75, 1.0)
 _PUBLISHED_STAGES: dict[str, Any] = {
     "lambda_": PUBLISHED_LAMBDA,
     "ranking": "nwc",
-    "target": None,
+    "suspect": None,
     "recalibrate": False,
     "distil_steps": 0,
 }
@@ -49,7 +49,7 @@ class RepairConfig(BaseModel):
     ranking : {"response", "nwc"}
         What neurons are ranked by: how they respond to the perturbation that leads surrogate
         images to the suspected class, or the paper's neuron weight changes of random unlearning.
-    target : int, optional
+    suspect : int, optional
         The class that the backdoor leads to, where it is known; otherwise the most suspicious one.
     recalibrate : bool
         Whether batch statistics are moved to fit the fused network, by surrogate images.
@@ -76,7 +76,7 @@ class RepairConfig(BaseModel):
     lambda_: Annotated[float, Field(ge=0, le=1)] | Auto = "auto"
     mode: Mode = "default"
     ranking: Ranking = "response"
-    target: int | None = Field(default=None, ge=0)
+    suspect: int | None = Field(default=None, ge=0)
     recalibrate: bool = True
     distil_steps: int = Field(default=30, ge=0)
     n_surrogates: int = Field(default=256, ge=2)

@@ -62,16 +62,16 @@ def gather_evidence(
     model : nn.Module
         It is not changed.
     config : RepairConfig
-        ``n_surrogates``, ``target`` and ``seed`` are used.
+        ``n_surrogates``, ``suspect`` and ``seed`` are used.
 
     Raises
     ------
     RepairError
-        The target is not one of the classes, or the network's answers are not finite.
+        The suspect is not one of the classes, or the network's answers are not finite.
     """
-    if config.target is not None and config.target >= num_classes:
+    if config.suspect is not None and config.suspect >= num_classes:
         raise RepairError(
-            f"target={config.target}, but the network tells {num_classes} classes, 0 to "
+            f"suspect={config.suspect}, but the network tells {num_classes} classes, 0 to "
             f"{num_classes - 1}"
         )
     seed = config.seed
@@ -88,7 +88,7 @@ def gather_evidence(
         model, inputs, surrogates, num_classes, seed=seed, device=device, progress=progress
     )
     verdict = judge([[probe.loss for probe in probes] for probes in compared])
-    suspect = verdict.most_suspicious if config.target is None else config.target
+    suspect = verdict.most_suspicious if config.suspect is None else config.suspect
     tell, total = progress or silent, 1 + _N_PROBES + len(_HELD_OUT_STRETCHES)
     smallest = smallest_probe(
         model, inputs, surrogates, suspect, wanted=_WANTED_SUCCESS, seed=seed, device=device

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from otbr_fast.errors import RepairError
 from otbr_fast.repair.channels import ConvChain
 from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.nwc import mass
@@ -57,9 +58,11 @@ def fuse(
     Raises
     ------
     RepairError
-        A mass is 0 (paper mode) or a fused weight is not finite.
+        λ is no number, a mass is 0 (paper mode), or a fused weight is not finite.
     """
     transports = transport_layers(backdoored, pruned, nwc, chain, config, progress)
+    if config.lambda_ == "auto":
+        raise RepairError('lambda_="auto" tells no share to fuse with: give a number')
     fused = fuse_transported(backdoored, pruned, transports, config.lambda_)
     return fused, layer_reports(chain, transports)
 

@@ -75,7 +75,7 @@ def repair(
     """
     plan = _prepare(model, inputs, config, num_classes, device, progress)
     evidence = plan.evidence
-    is_asked = config.gamma != "auto" or config.target is not None
+    is_asked = config.gamma != "auto" or config.suspect is not None
     if not is_asked and evidence is not None and evidence.verdict.suspect is None:
         return _untouched(plan)
     configs = _configs(config, config.gammas, config.lambdas)

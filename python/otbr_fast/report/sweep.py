@@ -87,7 +87,7 @@ class SweepReport:
     """
 
     rows: tuple[Row, ...]
-    layers: dict[float, tuple[LayerReport, ...]]
+    layers: dict[float | None, tuple[LayerReport, ...]]
     repairs: tuple[dict[str, Any], ...]
 
     @classmethod
@@ -108,13 +108,13 @@ class SweepReport:
         look = measure or (lambda _: Metrics())
         before = look(model)
         rows = [Row("before", None, None, 0, None, before, None, None)]
-        layers: dict[float, tuple[LayerReport, ...]] = {}
+        layers: dict[float | None, tuple[LayerReport, ...]] = {}
         repairs = []
         for result in results:
-            if result.config.gamma not in layers:
+            if result.gamma not in layers:
                 rows.append(_row("pruned", result, before, look(result.pruned_model)))
             rows.append(_row("fused", result, before, look(result.model)))
-            layers[result.config.gamma] = result.layers
+            layers[result.gamma] = result.layers
             repairs.append(result.to_dict())
         return cls(tuple(rows), layers, tuple(repairs))
 
@@ -144,8 +144,8 @@ def _row(stage: Stage, result: RepairResult, before: Metrics, after: Metrics) ->
     is_fused = stage == "fused"
     return Row(
         stage=stage,
-        gamma=result.config.gamma,
-        lambda_=result.config.lambda_ if is_fused else None,
+        gamma=result.gamma,
+        lambda_=result.lambda_ if is_fused else None,
         n_pruned=result.n_pruned,
         ot_cost=result.ot_cost if is_fused else None,
         metrics=after,

@@ -76,7 +76,7 @@ class Sweep:
             progress=case.progress,
         )
         for result in results:
-            gamma, lambda_ = result.config.gamma, result.config.lambda_
+            gamma, lambda_ = result.gamma, result.lambda_
             for trial in wanted:
                 if trial.settings["gamma"] != gamma:
                     continue
