@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from otbr_fast.cli import attack, bench, compare, demo, evaluate, info, inspect, repair, sweep
+from otbr_fast.cli import (
+    attack,
+    bench,
+    compare,
+    demo,
+    evaluate,
+    info,
+    inspect,
+    repair,
+    sweep,
+    verdict,
+)
 from otbr_fast.cli.group import ErrorReportingGroup
 
 app = typer.Typer(
@@ -17,6 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+app.command("verdict")(verdict.command)
 app.command("repair")(repair.command)
 app.command("sweep")(sweep.command)
 app.command("evaluate")(evaluate.command)

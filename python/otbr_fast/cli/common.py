@@ -85,6 +85,57 @@ Mode = Annotated[
         rich_help_panel=_METHOD_PANEL,
     ),
 ]
+Gamma = Annotated[
+    str | None,
+    typer.Option(
+        metavar="G|auto",
+        help="Fraction of all neurons to prune, in (0, 1). 'auto' chooses it without data, and "
+        "leaves a network alone in which no sign of a backdoor is found.",
+        show_default="auto",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+Lambda = Annotated[
+    str | None,
+    typer.Option(
+        "--lambda",
+        metavar="L|auto",
+        help="Share of the transported pruned network in the fusion, in [0, 1].",
+        show_default="auto (0.5 in paper mode and with --ranking nwc)",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+Ranking = Annotated[
+    str | None,
+    typer.Option(
+        metavar="response|nwc",
+        help="What neurons are ranked by: their response to the perturbation that leads to the "
+        "suspected class, or the paper's weight changes.",
+        show_default="response",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+Suspect = Annotated[
+    int | None,
+    typer.Option(
+        metavar="K",
+        min=0,
+        help="The class that the backdoor is known to lead to.",
+        show_default="the most suspicious one",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+DistilSteps = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="Steps of learning back, on surrogate images, what the original knew; 0 for none.",
+        show_default="30",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
+
 Steps = Annotated[
     int | None,
     typer.Option(

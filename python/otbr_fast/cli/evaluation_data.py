@@ -44,6 +44,11 @@ class EvaluationData:
             "target": self.images.target,
         }
 
+    def sentence(self) -> str:
+        """Return the facts in words."""
+        facts = self.describe()
+        return f"{facts['n_images']} test images, {facts['n_triggered']} with the trigger on"
+
 
 def open_evaluation_data(subject: Subject, options: DataOptions) -> EvaluationData | None:
     """Read the evaluation data; ``None`` if there is none: no ``--data`` and no record.

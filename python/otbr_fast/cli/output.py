@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -59,3 +60,32 @@ def progress_bars() -> Iterator[Progress]:
             bars.update(tasks[stage], completed=done)
 
         yield tell
+
+
+class StageClock:
+    """Passes progress on, and adds up what each stage takes: the time since the last call.
+
+    Parameters
+    ----------
+    tell : callable
+        Where the progress goes.
+    """
+
+    def __init__(self, tell: Progress) -> None:
+        self._tell, self._last = tell, time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Count the time since the last call as this stage's."""
+        self._count(stage)
+        self._tell(stage, done, total)
+
+    def stop(self) -> dict[str, float]:
+        """Return the seconds of each stage, in the order they began."""
+        self._count("the rest")
+        return dict(self._seconds)
+
+    def _count(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._seconds[stage] = self._seconds.get(stage, 0.0) + now - self._last
+        self._last = now

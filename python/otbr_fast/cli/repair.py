@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import shlex
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,29 +13,24 @@ import typer
 from otbr_fast.cli import common
 from otbr_fast.cli.computing import choose_device, limit_threads
 from otbr_fast.cli.config_file import config_text, resolved_config
-from otbr_fast.cli.method import make_config
-from otbr_fast.cli.output import print_json, print_text, progress_bars
+from otbr_fast.cli.evaluation_data import (
+    DataOptions,
+    EvaluationData,
+    measure_with,
+    open_evaluation_data,
+)
+from otbr_fast.cli.method import make_config, number_or_auto
+from otbr_fast.cli.output import StageClock, print_json, print_text, progress_bars
 from otbr_fast.cli.subject import ModelOptions, Subject, open_subject
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from otbr_fast.evaluate import Metrics
-    from otbr_fast.repair import Progress, RepairResult
+    from otbr_fast.repair import RepairResult
 
 
 def command(
     ctx: typer.Context,
     model: common.Model,
-    gamma: Annotated[
-        float,
-        typer.Option(
-            metavar="G",
-            help="Fraction of all neurons to prune, in (0, 1). Nobody knows yet how to choose it "
-            "without data; the paper tries 0.01 to 0.3.",
-            rich_help_panel="The method",
-        ),
-    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -43,22 +39,30 @@ def command(
             "may be left out: the result goes to RECORD/defense/otbr/.",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPORT.html",
+            help="A page that shows the verdict, the choice and what was done; its data go beside "
+            "it as .json.",
+            show_default="none",
+        ),
+    ] = None,
+    data: common.Data = None,
+    trigger: common.TriggerFile = None,
+    target: common.Target = None,
+    limit: common.Limit = None,
     arch: common.Arch = None,
     input_shape: common.InputShape = None,
     input_range: common.InputRange = None,
     mean: common.Mean = None,
     std: common.Std = None,
     num_classes: common.NumClasses = None,
-    lambda_: Annotated[
-        float | None,
-        typer.Option(
-            "--lambda",
-            metavar="L",
-            help="Share of the transported pruned network in the fusion, in [0, 1].",
-            show_default="0.5",
-            rich_help_panel="The method",
-        ),
-    ] = None,
+    gamma: common.Gamma = None,
+    lambda_: common.Lambda = None,
+    ranking: common.Ranking = None,
+    suspect: common.Suspect = None,
+    distil_steps: common.DistilSteps = None,
     mode: common.Mode = None,
     steps: common.Steps = None,
     lr: common.LearningRate = None,
@@ -73,12 +77,16 @@ def command(
 ) -> None:
     """Mitigate a network's backdoor: nothing but its weights is needed.
 
-    Where the result goes into a record, the record's poisoned images, if they are there, are used
-    afterwards to fill BackdoorBench's summary, never to repair.
+    Images are used only to measure, before and after, never to repair: those given, and where the
+    result goes into a record, the record's poisoned ones, if they are there, for BackdoorBench's
+    summary.
     """
     settings = make_config(
-        gamma=gamma,
-        lambda_=lambda_,
+        gamma=number_or_auto(gamma, "--gamma"),
+        lambda_=number_or_auto(lambda_, "--lambda"),
+        ranking=ranking,
+        suspect=suspect,
+        distil_steps=distil_steps,
         mode=mode,
         steps=steps,
         lr=lr,
@@ -92,23 +100,34 @@ def command(
     subject = open_subject(
         model, ModelOptions(arch, input_shape, input_range, mean, std, num_classes)
     )
-    outputs = _Outputs.choose(subject, out)
+    outputs = _Outputs.choose(subject, out, report)
     outputs.check(overwrite)
 
+    from otbr_fast.evaluate import Metrics
     from otbr_fast.repair import repair
 
     with progress_bars() as tell:
-        measure = _measure(subject, outputs, chosen_device, tell)
+        evaluation = _evaluation(subject, outputs, DataOptions(data, trigger, target, limit))
+        measure = measure_with(subject, evaluation, chosen_device, tell)
+        before = measure(subject.model) if measure and report else None
+        clock = StageClock(tell)
         result = repair(
-            subject.model, subject.inputs, settings, device=chosen_device, progress=tell
+            subject.model, subject.inputs, settings, device=chosen_device, progress=clock
         )
-        summary = _summary(result, measure)
+        timings = clock.stop()
+        after = measure(result.model) if measure else None
     used = {**subject.settings(), **settings.model_dump(), "device": chosen_device, "out": out}
+    used |= {"report": report, **(asdict(evaluation.options) if evaluation else {})}
     document = {
         **subject.description().model_dump(mode="json", exclude_none=True),
         "repair": {"source_sha256": subject.checkpoint.sha256, **result.to_dict()},
     }
+    summary = _summary(result, after or Metrics())
     outputs.write(subject, result, summary, document, resolved_config(ctx, **used), overwrite)
+    if report is not None:
+        _write_report(
+            report, model, subject, result, evaluation, (before, after), timings, overwrite
+        )
     if json:
         print_json({"written": [str(path) for path in outputs.paths], **document})
     else:
@@ -121,19 +140,20 @@ class _Outputs:
 
     weights: Path
     record_summary: Path | None
+    report: Path | None
 
     @classmethod
-    def choose(cls, subject: Subject, out: Path | None) -> _Outputs:
+    def choose(cls, subject: Subject, out: Path | None, report: Path | None) -> _Outputs:
         from otbr_fast.io import defense_paths
 
         record = subject.checkpoint.record
         if out is None:
             if record is None:
                 raise typer.BadParameter("is needed, unless MODEL is a record", param_hint="--out")
-            return cls(*defense_paths(record.folder))
+            return cls(*defense_paths(record.folder), report)
         if out.suffix != ".safetensors":
             raise typer.BadParameter(f"{out} must end in .safetensors", param_hint="--out")
-        return cls(out, None)
+        return cls(out, None, report)
 
     @property
     def description(self) -> Path:
@@ -146,11 +166,26 @@ class _Outputs:
     @property
     def paths(self) -> list[Path]:
         record = [] if self.record_summary is None else [self.record_summary]
-        return [self.weights, *record, self.description, self.config]
+        return [self.weights, *record, self.description, self.config, *self.report_files]
+
+    @property
+    def report_files(self) -> tuple[Path, ...]:
+        from otbr_fast.report.html_page import report_paths
+
+        return () if self.report is None else report_paths(self.report)
 
     def check(self, overwrite: bool) -> None:
         from otbr_fast.io import check_absent
+        from otbr_fast.report.html_page import require_jinja2
 
+        if self.report is not None:
+            require_jinja2()
+            if self.description in self.report_files:
+                raise typer.BadParameter(
+                    f"its data would go to {self.description}, which describes the mitigated "
+                    "model; give the page another name",
+                    param_hint="--report",
+                )
         check_absent(self.paths, overwrite)
 
     def write(
@@ -182,30 +217,20 @@ class _Outputs:
         write_texts(texts, overwrite=overwrite)
 
 
-def _measure(
-    subject: Subject, outputs: _Outputs, device: str, tell: Progress
-) -> Callable[[nn.Module], Metrics] | None:
-    """Return what measures for a record's summary; ``None`` without one, or without images.
+def _evaluation(subject: Subject, outputs: _Outputs, options: DataOptions) -> EvaluationData | None:
+    """Read the images to measure on: those given, or a record's own for its summary.
 
-    The images are read at once: what is wrong with them is told before the work.
+    They are read at once: what is wrong with them is told before the work.
     """
-    from otbr_fast.cli.evaluation_data import DataOptions, measure_with, open_evaluation_data
-
     record = subject.checkpoint.record
-    if outputs.record_summary is None or record is None:
-        return None
-    if not any(image.path.is_file() for image in record.poisoned):
-        return None
-    return measure_with(subject, open_evaluation_data(subject, DataOptions()), device, tell)
+    has_own = record is not None and any(image.path.is_file() for image in record.poisoned)
+    if options != DataOptions() or (outputs.record_summary is not None and has_own):
+        return open_evaluation_data(subject, options)
+    return None
 
 
-def _summary(
-    result: RepairResult, measure: Callable[[nn.Module], Metrics] | None
-) -> dict[str, object]:
+def _summary(result: RepairResult, metrics: Metrics) -> dict[str, object]:
     """Return the row of BackdoorBench's summary."""
-    from otbr_fast.evaluate import Metrics
-
-    metrics = Metrics() if measure is None else measure(result.model)
     return {
         "test_acc": metrics.acc,
         "test_asr": metrics.asr,
@@ -214,16 +239,68 @@ def _summary(
     }
 
 
+def _write_report(
+    path: Path,
+    model: Path,
+    subject: Subject,
+    result: RepairResult,
+    evaluation: EvaluationData | None,
+    metrics: tuple[Metrics | None, Metrics | None],
+    timings: dict[str, float],
+    overwrite: bool,
+) -> None:
+    from otbr_fast.report import repair_report as parts
+    from otbr_fast.report.html_page import write_report
+    from otbr_fast.report.repair_filling import Background, repair_report, triggered_examples
+
+    known = subject.checkpoint.description
+    told = "" if evaluation is None else evaluation.sentence()
+    poisoned = None if evaluation is None else evaluation.images.poisoned
+    background = Background(
+        asked="Is there a backdoor in this network? If there is a sign of one, mitigate it "
+        "without data.",
+        subject=parts.Subject(
+            name=model.name,
+            architecture=subject.arch,
+            num_classes=subject.num_classes,
+            dataset=known.dataset if known else None,
+            input_shape=subject.inputs.shape,
+        ),
+        command=shlex.join(["otbr-fast", *sys.argv[1:]]),
+        hashes={model.name: subject.checkpoint.sha256},
+        timings=timings,
+        before=metrics[0],
+        after=metrics[1],
+        evaluation=told,
+        triggered=()
+        if poisoned is None
+        else triggered_examples(poisoned, subject.inputs, subject.model, result.model),
+    )
+    page = repair_report(subject.model, subject.inputs, result, background)
+    write_report(page, path, overwrite=overwrite)
+
+
 def _show(result: RepairResult, outputs: _Outputs) -> None:
     from rich.console import Console
 
-    from otbr_fast.report import layer_table
+    from otbr_fast.report import candidate_table, layer_table
 
-    Console().print(layer_table(result.layers))
-    print_text(
-        f"Mitigated: {result.n_pruned} of {result.n_neurons} neurons pruned and fused back, "
-        f"transport cost {result.ot_cost:.6g}. This is no proof that the backdoor is gone; "
-        "measure the result where you can (otbr-fast evaluate)."
-    )
+    console = Console()
+    if result.evidence is not None:
+        print_text(f"Verdict: {result.evidence.verdict}.")
+    if not result.is_changed:
+        print_text(
+            "The weights were left as they are. No sign found is no proof that there is no "
+            "backdoor; --gamma or --suspect repairs all the same."
+        )
+    else:
+        console.print(layer_table(result.layers))
+        if result.candidates:
+            console.print(candidate_table(result.candidates, (result.gamma, result.lambda_)))
+        print_text(
+            f"Mitigated: {result.n_pruned} of {result.n_neurons} neurons pruned and fused back, "
+            f"transport cost {result.ot_cost:.6g}. This is no proof that the backdoor is gone; "
+            "measure the result where you can (otbr-fast evaluate)."
+        )
     for path in outputs.paths:
         typer.echo(f"wrote {path}")

@@ -4,7 +4,7 @@ from otbr_fast.repair.channels import ConvChain, ConvLayer, conv_chain
 from otbr_fast.repair.choice import Candidate, Proxies, ProxyJudge
 from otbr_fast.repair.config import PUBLISHED_GAMMAS, Mode, Ranking, RepairConfig
 from otbr_fast.repair.distil import distil
-from otbr_fast.repair.evidence import Evidence, gather_evidence
+from otbr_fast.repair.evidence import Evidence, gather_evidence, gather_verdict
 from otbr_fast.repair.fuse import fuse, fuse_transported, layer_reports, transport_layers
 from otbr_fast.repair.nwc import NeuronValues, mass, neuron_weight_changes, round_as_published
 from otbr_fast.repair.pipeline import repair, sweep
@@ -46,6 +46,7 @@ __all__ = [
     "fuse",
     "fuse_transported",
     "gather_evidence",
+    "gather_verdict",
     "judge",
     "layer_reports",
     "mass",

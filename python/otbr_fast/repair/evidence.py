@@ -46,6 +46,32 @@ class Evidence:
     held_out: tuple[Probe, ...]
 
 
+def gather_verdict(
+    model: nn.Module,
+    inputs: InputSpec,
+    num_classes: int,
+    config: RepairConfig,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> tuple[Surrogates, Verdict]:
+    """Make surrogates, probe every class and judge: the first part of `gather_evidence`."""
+    surrogates = synthesize(
+        model,
+        inputs,
+        num_classes,
+        count=max(config.n_surrogates, num_classes),
+        seed=config.seed,
+        device=device,
+        progress=progress,
+    )
+    compared = probe_classes(
+        model, inputs, surrogates, num_classes, seed=config.seed, device=device, progress=progress
+    )
+    verdict = judge([[probe.loss for probe in probes] for probes in compared])
+    return surrogates, verdict
+
+
 def gather_evidence(
     model: nn.Module,
     inputs: InputSpec,
@@ -74,20 +100,10 @@ def gather_evidence(
             f"suspect={config.suspect}, but the network tells {num_classes} classes, 0 to "
             f"{num_classes - 1}"
         )
+    surrogates, verdict = gather_verdict(
+        model, inputs, num_classes, config, device=device, progress=progress
+    )
     seed = config.seed
-    surrogates = synthesize(
-        model,
-        inputs,
-        num_classes,
-        count=max(config.n_surrogates, num_classes),
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    compared = probe_classes(
-        model, inputs, surrogates, num_classes, seed=seed, device=device, progress=progress
-    )
-    verdict = judge([[probe.loss for probe in probes] for probes in compared])
     suspect = verdict.most_suspicious if config.suspect is None else config.suspect
     tell, total = progress or silent, 1 + _N_PROBES + len(_HELD_OUT_STRETCHES)
     smallest = smallest_probe(

@@ -87,7 +87,7 @@ class SweepReport:
     """
 
     rows: tuple[Row, ...]
-    layers: dict[float | None, tuple[LayerReport, ...]]
+    layers: dict[float, tuple[LayerReport, ...]]
     repairs: tuple[dict[str, Any], ...]
 
     @classmethod
@@ -108,13 +108,14 @@ class SweepReport:
         look = measure or (lambda _: Metrics())
         before = look(model)
         rows = [Row("before", None, None, 0, None, before, None, None)]
-        layers: dict[float | None, tuple[LayerReport, ...]] = {}
+        layers: dict[float, tuple[LayerReport, ...]] = {}
         repairs = []
         for result in results:
-            if result.gamma not in layers:
+            gamma = result.config.gammas[0]
+            if gamma not in layers:
                 rows.append(_row("pruned", result, before, look(result.pruned_model)))
             rows.append(_row("fused", result, before, look(result.model)))
-            layers[result.gamma] = result.layers
+            layers[gamma] = result.layers
             repairs.append(result.to_dict())
         return cls(tuple(rows), layers, tuple(repairs))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich import box
 from rich.table import Table
 
-from otbr_fast.repair import LayerReport
+from otbr_fast.repair import Candidate, LayerReport, Verdict
 from otbr_fast.report.sweep import Row
 
 _METRICS = ("ACC", "ASR", "RA", "TCR", "DER", "hDER")
@@ -58,6 +58,33 @@ def pruned_table(layers: Mapping[float, Sequence[LayerReport]]) -> Table:
     table.add_section()
     costs = (sum(layer.ot_cost or 0.0 for layer in of_gamma) for of_gamma in layers.values())
     table.add_row("transport cost", "", *(_number(cost, ".4g") for cost in costs))
+    return table
+
+
+def candidate_table(
+    candidates: Sequence[Candidate], chosen: tuple[float | None, float | None]
+) -> Table:
+    """Return what γ and λ were chosen from, with the proxies in percent."""
+    table = _table("gamma", "lambda", "agreement", "on suspect", "probe success", "score")
+    table.title = "chosen without data, by proxies"
+    for one in candidates:
+        proxies = one.proxies
+        shares = (proxies.agreement, proxies.target_agreement, proxies.probe_success, one.score)
+        style = "bold" if (one.gamma, one.lambda_) == chosen else None
+        cells = (f"{100 * share:.1f}" for share in shares)
+        table.add_row(_number(one.gamma), _number(one.lambda_), *cells, style=style)
+    return table
+
+
+def verdict_table(verdict: Verdict) -> Table:
+    """Return how easy each class is to reach, the easiest to reach in bold if that is a sign."""
+    table = _table("class", "loss of its probes", "statistic", "p-value")
+    for one in verdict.classes:
+        losses = ", ".join(f"{loss:.3g}" for loss in one.losses)
+        known = (one.statistic, one.p_value)
+        told = ("-" if value is None else f"{value:.2g}" for value in known)
+        style = "bold" if one.target == verdict.suspect else None
+        table.add_row(str(one.target), losses, *told, style=style)
     return table
 
 
