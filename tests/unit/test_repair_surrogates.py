@@ -56,12 +56,14 @@ def test_the_network_takes_them_for_their_labels(attacked: Trained) -> None:
     assert torch.equal(surrogates.labels.bincount(), torch.full((10,), 20))
 
 
-def test_they_come_closer_to_the_datas_statistics_than_noise_does(attacked: Trained) -> None:
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand((200, *attacked.inputs.shape), generator=generator)
+def test_they_come_closer_to_the_datas_statistics_than_what_they_start_from(
+    attacked: Trained,
+) -> None:
+    start = synthesize(attacked.model, attacked.inputs, 10, count=200, steps=1)
     data = attacked.task.test.images[:200].float() / 255
     on_surrogates = gap_on(attacked, attacked.surrogates.images)
-    assert gap_on(attacked, data) < on_surrogates < 0.8 * gap_on(attacked, noise)
+    # Cross-entropy alone leaves six tenths.
+    assert gap_on(attacked, data) < on_surrogates < 0.5 * gap_on(attacked, start.images)
 
 
 def test_without_batch_norm_they_are_still_taken_for_their_labels(without_norms: Trained) -> None:
