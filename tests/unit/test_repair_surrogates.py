@@ -12,7 +12,7 @@ from torch import nn
 from otbr_fast.errors import RepairError
 from otbr_fast.models import InputSpec, run
 from otbr_fast.repair.statistics import StatisticsGap, running, tracking_norms
-from otbr_fast.repair.surrogates import Surrogates, images_at_once, synthesize
+from otbr_fast.repair.surrogates import Surrogates, images_at_once, mixed, synthesize
 
 INPUTS = InputSpec(shape=(2, 9, 7), low=-3.0, high=5.0)
 
@@ -168,3 +168,13 @@ def test_norms_without_running_statistics_do_not_count() -> None:
     mean, var = running(nn.BatchNorm2d(3))
     assert torch.equal(mean, torch.zeros(3))
     assert torch.equal(var, torch.ones(3))
+
+
+def test_mixed_images_keep_at_least_half_of_their_own() -> None:
+    """With one-hot images, what is left of each can be read off."""
+    images = torch.eye(36).view(36, 1, 6, 6)
+    parts = mixed(images, torch.Generator().manual_seed(0)).flatten(1)
+    torch.testing.assert_close(parts.sum(dim=1), torch.ones(36))
+    assert (parts.diagonal() >= 0.5).all()
+    assert ((parts > 0).sum(dim=1) <= 2).all()
+    assert (parts.diagonal() < 1).any()
