@@ -60,8 +60,10 @@ def command(
         str | None,
         typer.Option(
             metavar="M,...",
-            help="Of paper, nwc-pruning, ours-hindsight, clp, clp-published, fine-tuning.",
-            show_default="all",
+            help="Of paper, nwc-pruning, ours, ours-hindsight, clp, clp-published, fine-tuning; and, "
+            "ours with a stage left out, without-distillation, without-refinement, "
+            "ranked-by-nwc.",
+            show_default="the first seven",
             rich_help_panel="The method",
         ),
     ] = None,
@@ -121,10 +123,14 @@ def command(
 
 def _chosen(
     names: str | None, known: Sequence[Method], *, has_training_data: bool
-) -> tuple[str, ...] | None:
-    """Return the methods asked for, checked; ``None`` for all."""
+) -> tuple[str, ...]:
+    """Return the methods asked for, checked."""
     if names is None:
-        return None
+        return tuple(
+            method.name
+            for method in known
+            if not method.is_ablation and (has_training_data or not method.uses_training_data)
+        )
     by_name = {method.name: method for method in known}
     chosen = tuple(name.strip() for name in names.split(","))
     for name in chosen:

@@ -50,12 +50,15 @@ class Method:
         The trial that somebody without test data would take, if the method says which.
     uses_training_data : bool
         Whether it needs labelled images that the network was not attacked with.
+    is_ablation : bool
+        Whether it is ours with a stage left out, to be compared only when asked for.
     """
 
     name: str
     trials: tuple[Trial, ...]
     fixed: Trial | None = None
     uses_training_data: bool = False
+    is_ablation: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,18 @@ from otbr_fast.repair import PUBLISHED_GAMMAS, Mode, RepairConfig, sweep
 
 @dataclass(frozen=True)
 class Sweep:
-    """One unlearning, then each γ pruned and, for each λ, fused; no γ is chosen without data.
+    """One ranking, then each γ pruned and, for each λ, fused; no γ is chosen without data.
 
     Parameters
     ----------
     fused : str
         Name of the method that goes through both stages.
-    mode : {"default", "paper"}
-        Of the repair.
     lambdas : tuple of float
         The λ to try with each γ.
+    mode : {"default", "paper"}
+        Of the repair.
+    gammas : tuple of float
+        The γ to try.
     pruned : str, optional
         Name of the method that stops after pruning, if it is compared too.
     seed : int
@@ -31,18 +33,19 @@ class Sweep:
     """
 
     fused: str
-    mode: Mode
     lambdas: tuple[float, ...]
+    mode: Mode = "default"
+    gammas: tuple[float, ...] = PUBLISHED_GAMMAS
     pruned: str | None = None
     seed: int = 0
 
     @property
     def methods(self) -> tuple[Method, ...]:
         """The method that fuses and, if it has a name, the one that only prunes."""
-        fused = [self._trial(self.fused, g, x) for g in PUBLISHED_GAMMAS for x in self.lambdas]
+        fused = [self._trial(self.fused, g, x) for g in self.gammas for x in self.lambdas]
         if self.pruned is None:
             return (Method(self.fused, tuple(fused)),)
-        pruned = [self._trial(self.pruned, gamma) for gamma in PUBLISHED_GAMMAS]
+        pruned = [self._trial(self.pruned, gamma) for gamma in self.gammas]
         return Method(self.fused, tuple(fused)), Method(self.pruned, tuple(pruned))
 
     def repaired(
