@@ -55,6 +55,12 @@ _PROXIES = (
         better="lower",
     ),
 )
+_VERDICT_MEANING = (
+    "For each class, a small perturbation that leads surrogate images of others to it is sought. "
+    "The statistic tells by how many standard errors the logarithm of its loss is below the other "
+    "classes'; p-values are corrected for the number of classes and of sizes of the perturbation. "
+    "The loss shown is that of the smallest size."
+)
 _RANKINGS = {"response": "response to the probes", "nwc": "NWC"}
 
 
@@ -176,10 +182,7 @@ def verdict_part(evidence: Evidence) -> Verdict:
         alpha=verdict.level,
         null_band=(float(low), float(high)),
         null_band_meaning=f"{_NULL_BAND:.0%} of classes that nobody attacked",
-        explanation="For each class, a small perturbation that leads surrogate images of others "
-        "to it is sought. The statistic tells by how many standard errors the logarithm of its "
-        "loss is below the other classes'; p-values are corrected for the number of classes and "
-        "of sizes of the perturbation. The loss shown is that of the smallest size.",
+        explanation=_VERDICT_MEANING,
     )
 
 
