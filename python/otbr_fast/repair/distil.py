@@ -19,6 +19,7 @@ from otbr_fast.repair.surrogates import Surrogates, images_at_once, mixed, shift
 
 _MOMENTUM = 0.9
 _MAX_GRADIENT = 5.0
+_TARGET_SHARE = 0.25  # of the plain part; all of the probed part teaches to answer otherwise
 _WEAKEST, _STRONGEST = 0.5, 1.2  # of a probe, as parts of its own size
 
 
@@ -41,6 +42,7 @@ def distil(
     Two divergences are lowered together, each Kullback-Leibler from the original's answer: on
     surrogates as they are, and on surrogates of other classes than a probe's with that probe
     added, at a random strength from 0.5 to 1.2, where the original is asked about them without it.
+    A quarter of the former are of the probes' classes, which the latter teach to answer less.
     So the network keeps what it knows, and unlearns the way to the suspected class. Each surrogate
     is mixed with another, which keeps at most half: the original is less sure of such images, so
     they tell more of what it knows (mixup, Zhang et al., ICLR 2018, arXiv 1710.09412). Only the
@@ -129,6 +131,7 @@ class _Lessons:
         if probes:
             self.perturbations = torch.stack([probe.perturbation for probe in probes])
             targets = torch.tensor([probe.target for probe in probes])
+            self.of_targets = torch.isin(surrogates.labels, targets).nonzero().flatten()
             # Each image can be shown with each probe that leads elsewhere.
             self.pairs = (surrogates.labels[:, None] != targets).nonzero()
             if not len(self.pairs):
@@ -138,9 +141,14 @@ class _Lessons:
                 )
 
     def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        plain = self._seen(self._choose(len(self.images), generator), generator)
+        chosen = self._choose(len(self.images), generator)
         if self.n_parts == 1:
+            plain = self._seen(chosen, generator)
             return plain, plain
+        n_targets = int(_TARGET_SHARE * self.batch_size) if len(self.of_targets) else 0
+        among = torch.randint(max(1, len(self.of_targets)), (n_targets,), generator=generator)
+        chosen[:n_targets] = self.of_targets[among]
+        plain = self._seen(chosen, generator)
         images, probes = self.pairs[self._choose(len(self.pairs), generator)].unbind(dim=1)
         asked = self._seen(images, generator)
         strength = torch.rand((len(asked), 1, 1, 1), generator=generator)
