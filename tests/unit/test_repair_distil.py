@@ -103,7 +103,7 @@ def test_repeatable_and_without_a_trace(attacked: Trained) -> None:
     before, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
     probes = [Probe(t, 0.2, torch.full((1, 16, 16), 0.2), 1.0, 0.0) for t in (TARGET, 4)]
 
-    def run(seed: int, flip: bool = False) -> torch.Tensor:
+    def run(seed: int) -> torch.Tensor:
         with torch.no_grad():
             result = distil(
                 model,
@@ -114,14 +114,12 @@ def test_repeatable_and_without_a_trace(attacked: Trained) -> None:
                 steps=2,
                 batch_size=8,
                 seed=seed,
-                flip=flip,
             )
         assert not result.training
         return result.get_parameter("13.weight")
 
     assert torch.equal(run(1), run(1))
     assert not torch.equal(run(1), run(2))
-    assert not torch.equal(run(1), run(1, flip=True))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert model.training
     assert all(torch.equal(model.state_dict()[k], v) for k, v in before.items())
@@ -146,7 +144,7 @@ def test_what_is_refused(attacked: Trained) -> None:
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken.get_parameter("13.weight")[0, 0] = torch.nan
-    with pytest.raises(RepairError, match=r"diverged .*step 1.* lower lr than 0\.002"):
+    with pytest.raises(RepairError, match=r"diverged .*step 1.* lower lr than 0\.01"):
         distil(model, broken, inputs, made, [probe])
     alone = Surrogates(made.images, torch.full_like(made.labels, TARGET))
     with pytest.raises(RepairError, match=f"probed class {TARGET}"):
