@@ -79,7 +79,7 @@ def gather_evidence(
         model,
         inputs,
         num_classes,
-        count=max(config.n_surrogates, num_classes),
+        count=config.n_surrogates,
         seed=seed,
         device=device,
         progress=progress,
