@@ -30,7 +30,16 @@ def test_every_published_gamma_gives_a_finite_proven_repair(
         if isinstance(module, nn.Conv2d) and "shortcut" not in name
     ]
     # A few large steps move weights about as far as the published twenty of 1e-4.
-    config = RepairConfig(gamma=0.1, mode=mode, steps=2, lr=2e-3, batch_size=32)
+    config = RepairConfig(
+        gamma=0.1,
+        mode=mode,
+        ranking="nwc",
+        recalibrate=False,
+        distil_steps=0,
+        steps=2,
+        lr=2e-3,
+        batch_size=32,
+    )
     inputs = checkpoint.description.input_spec()
     results = list(sweep(model, inputs, config, PUBLISHED_GAMMAS))
     assert [result.n_pruned for result in results] == [19, 97, 195, 292, 390, 488, 585]

@@ -72,9 +72,8 @@ def test_layers_before_the_first_pruned_one_are_reported_as_untouched(
     nwc, pruned = one_pruned(tiny_resnet, 5)
     told: list[tuple[str, int, int]] = []
     chain = conv_chain(tiny_resnet)
-    _, layers = fuse(
-        tiny_resnet, pruned, nwc, chain, RepairConfig(gamma=0.1), lambda *facts: told.append(facts)
-    )
+    config = RepairConfig(gamma=0.1, lambda_=0.5)
+    _, layers = fuse(tiny_resnet, pruned, nwc, chain, config, lambda *facts: told.append(facts))
     assert [layer.name for layer in layers] == list(nwc)
     assert all(layer.ot_cost is None and layer.duality_gap is None for layer in layers[:5])
     assert all(layer.ot_cost is not None and layer.ot_cost > 0 for layer in layers[5:])
@@ -119,6 +118,12 @@ def test_both_modes_agree_where_the_plan_is_unique(tiny_resnet: PreActResNet) ->
     paper = fused(tiny_resnet, pruned, nwc, "paper", 0.5).state_dict()
     for name, tensor in fused(tiny_resnet, pruned, nwc, "default", 0.5).state_dict().items():
         torch.testing.assert_close(tensor, paper[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_share_to_be_chosen_is_none_to_fuse_with(tiny_resnet: PreActResNet) -> None:
+    nwc, pruned = one_pruned(tiny_resnet, 2)
+    with pytest.raises(RepairError, match=r'lambda_="auto".*give a number'):
+        fuse(tiny_resnet, pruned, nwc, conv_chain(tiny_resnet), RepairConfig(gamma=0.1))
 
 
 def test_weights_keep_their_dtype(tiny_resnet: PreActResNet) -> None:

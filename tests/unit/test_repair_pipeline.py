@@ -1,4 +1,4 @@
-"""The whole repair on small networks: what comes out, and what must not change."""
+"""A repair by neuron weight changes, in both modes: what comes out, and what must not change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ from otbr_fast.repair import (
 )
 
 INPUTS = InputSpec(shape=(3, 8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3))
-FAST = RepairConfig(gamma=0.1, steps=2, batch_size=8, lr=0.01)
+FAST = RepairConfig(
+    gamma=0.1, ranking="nwc", recalibrate=False, distil_steps=0, steps=2, batch_size=8, lr=0.01
+)
 PAPER = FAST.but(mode="paper", gamma=0.05)
 
 
@@ -70,7 +72,9 @@ def test_a_repair_and_its_report(resnet: PreActResNet, config: RepairConfig) -> 
         assert layer.ot_cost is None or layer.ot_cost >= 0
         assert layer.seconds >= 0
     assert result.ot_cost == pytest.approx(sum(layer.ot_cost or 0 for layer in result.layers))
-    assert result.config == config
+    assert result.config == config.but(lambda_=0.5)  # the only one that comes into question
+    assert result.evidence is None
+    assert result.candidates == ()
     assert result.seed == config.seed
     assert result.input_hash == state_dict_hash(resnet.state_dict())
     assert result.output_hash == state_dict_hash(result.model.state_dict())
@@ -88,7 +92,7 @@ def test_a_repair_is_its_public_stages(resnet: PreActResNet, config: RepairConfi
     if config.mode == "paper":
         nwc = round_as_published(nwc)
     pruned = select_pruned(nwc, config.gamma, mode=config.mode)
-    model, layers = fuse(resnet, pruned, nwc, chain, config)
+    model, layers = fuse(resnet, pruned, nwc, chain, config.but(lambda_=0.5))
     result = repair(resnet, INPUTS, config)
     assert result.output_hash == state_dict_hash(model.state_dict())
     assert [layer.ot_cost for layer in result.layers] == [layer.ot_cost for layer in layers]
@@ -102,7 +106,7 @@ def test_the_report_is_json(resnet: PreActResNet) -> None:
     result = repair(resnet, INPUTS, FAST)
     report = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert report["config"]["lambda_"] == 0.5
-    assert RepairConfig.model_validate(report["config"]) == FAST
+    assert RepairConfig.model_validate(report["config"]) == result.config
     assert len(report["layers"]) == 17
     assert set(report["layers"][0]) == {
         "name", "n_neurons", "n_pruned", "ot_cost", "duality_gap", "seconds"
@@ -254,7 +258,6 @@ def test_the_number_of_classes_can_be_given_where_there_is_no_linear_layer() -> 
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
         {"gamma": 0},
         {"gamma": 1},
         {"gamma": float("nan")},
@@ -263,6 +266,11 @@ def test_the_number_of_classes_can_be_given_where_there_is_no_linear_layer() -> 
         {"gamma": 0.1, "lr": float("inf")},
         {"gamma": 0.1, "mode": "fast"},
         {"gamma": 0.1, "lambda": 0.5},
+        {"gamma": "all"},
+        {"ranking": "size"},
+        {"suspect": -1},
+        {"distil_steps": -1},
+        {"n_surrogates": 1},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) -> None:

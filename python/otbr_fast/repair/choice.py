@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
+from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import run, working_copy
 from otbr_fast.repair.evidence import Evidence
@@ -112,4 +113,10 @@ class ProxyJudge:
     @torch.no_grad()
     def _classes(self, net: nn.Module, images: torch.Tensor) -> torch.Tensor:
         parts = torch.split(images, images_at_once(self._inputs))
-        return torch.cat([run(net, self._inputs, part).argmax(dim=1).cpu() for part in parts])
+        logits = torch.cat([run(net, self._inputs, part).cpu() for part in parts])
+        if not bool(torch.isfinite(logits).all()):
+            raise RepairError(
+                "a repaired network's answers are not finite on surrogates: use a smaller gamma or "
+                "lambda, or leave stages out (recalibrate=False, distil_steps=0)"
+            )
+        return logits.argmax(dim=1)

@@ -107,7 +107,7 @@ def distil(
         if not bool(torch.isfinite(loss)):
             raise RepairError(
                 f"the distillation diverged (loss {loss.item()} in step {step + 1}): use a lower "
-                f"lr than {lr}"
+                f"lr than {lr}, or leave it out (distil_steps=0)"
             )
         nn.utils.clip_grad_norm_(trained.values(), _MAX_GRADIENT)
         optimizer.step()

@@ -112,8 +112,13 @@ def sweep(
     iterator of RepairResult
         For each γ, for each λ, in the order given; made as they are asked for.
     """
-    configs = _configs(config, gammas, lambdas or config.lambdas)
-    plan = _prepare(model, inputs, config, num_classes, device, progress)
+    configs = _configs(config, gammas, config.lambdas if lambdas is None else lambdas)
+    if not configs or not configs[0]:
+        raise RepairError(
+            f"gammas={list(gammas)}, lambdas={lambdas}: nothing to try; give at least one of each"
+        )
+    # The first has a γ that is a number, so no evidence is gathered only to choose one.
+    plan = _prepare(model, inputs, configs[0][0], num_classes, device, progress)
     return _results(plan, configs)
 
 
@@ -236,14 +241,16 @@ def _best(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> RepairResul
     refused: RepairError | None = None
     for row in configs:
         try:
-            for result in _results(plan, [row]):
-                config = result.config
-                candidate = judge.candidate(result.model, config.gammas[0], config.lambdas[0])
-                if best is None or candidate.score > max(c.score for c in candidates):
-                    best = result
-                candidates.append(candidate)
-        except RepairError as error:  # this γ would kill a layer; another may not
+            results = _results(plan, [row])
+        except RepairError as error:  # this γ would prune nothing or a whole layer; another may not
             refused = error
+            continue
+        for result in results:
+            config = result.config
+            candidate = judge.candidate(result.model, config.gammas[0], config.lambdas[0])
+            if best is None or candidate.score > max(c.score for c in candidates):
+                best = result
+            candidates.append(candidate)
     if best is None:
         raise refused or RepairError("there is no γ to choose from")
     return replace(best, candidates=tuple(candidates), proxies_before=judge.before)

@@ -105,7 +105,9 @@ class RepairResult:
     @property
     def lambda_(self) -> float | None:
         """The λ that was used; ``None`` if the network was left as it came."""
-        return None if self.config.lambda_ == "auto" else self.config.lambda_
+        if not self.is_changed or self.config.lambda_ == "auto":
+            return None
+        return self.config.lambda_
 
     @property
     def is_changed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -164,13 +165,14 @@ def judge(
     Raises
     ------
     RepairError
-        A loss is negative or not finite.
+        A loss is negative or not finite, or there is not one for each class at each radius; or
+        the weights are none of the radii's.
     """
-    values = np.asarray(losses, dtype=np.float64)
-    if values.ndim != 2 or not (np.isfinite(values) & (values >= 0)).all():
+    values = _checked(losses)
+    if len(weights) != len(values) or min(weights) <= 0 or not math.isclose(sum(weights), 1):
         raise RepairError(
-            f"the probes' losses {losses} must be finite and not negative, one for each class at "
-            "each radius"
+            f"the weights {list(weights)} must be positive, one for each of {len(values)} radii, "
+            "and their sum 1"
         )
     n_classes = values.shape[1]
     told = [tuple(map(float, column)) for column in values.T]
@@ -190,6 +192,19 @@ def judge(
     best = int(np.argmin(p_values[at]))
     smallest = min(1.0, float(p_values[at][best]))
     return Verdict(classes, best, smallest, level)
+
+
+def _checked(losses: Sequence[Sequence[float]]) -> NDArray[np.float64]:
+    """Return the losses as an array, shape (radii, classes)."""
+    sizes = {np.size(row) for row in losses}
+    if len(sizes) == 1 and sizes != {0}:
+        values = np.asarray(losses, dtype=np.float64)
+        if values.ndim == 2 and bool((np.isfinite(values) & (values >= 0)).all()):
+            return values
+    raise RepairError(
+        f"the probes' losses {losses} must be finite and not negative, one for each class at each "
+        "radius"
+    )
 
 
 def _leave_one_out(values: NDArray[np.float64]) -> NDArray[np.float64]:
