@@ -60,7 +60,7 @@ def gather_verdict(
         model,
         inputs,
         num_classes,
-        count=max(config.n_surrogates, num_classes),
+        count=config.n_surrogates,
         seed=config.seed,
         device=device,
         progress=progress,
@@ -104,22 +104,6 @@ def gather_evidence(
         model, inputs, num_classes, config, device=device, progress=progress
     )
     seed = config.seed
-<<<<<<< HEAD
-=======
-    surrogates = synthesize(
-        model,
-        inputs,
-        num_classes,
-        count=config.n_surrogates,
-        seed=seed,
-        device=device,
-        progress=progress,
-    )
-    compared = probe_classes(
-        model, inputs, surrogates, num_classes, seed=seed, device=device, progress=progress
-    )
-    verdict = judge([[probe.loss for probe in probes] for probes in compared])
->>>>>>> tests
     suspect = verdict.most_suspicious if config.suspect is None else config.suspect
     tell, total = progress or silent, 1 + _N_PROBES + len(_HELD_OUT_STRETCHES)
     smallest = smallest_probe(
