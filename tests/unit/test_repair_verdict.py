@@ -113,7 +113,7 @@ def test_losses_that_fit_no_classes_are_refused(losses: Any) -> None:
 
 @pytest.mark.parametrize("weights", [[1.0], [0.5, 0.6], [1.0, 0.0], [0.5, 0.3, 0.2]])
 def test_weights_that_fit_no_radii_are_refused(weights: list[float]) -> None:
-    with pytest.raises(RepairError, match="weights .* must be positive"):
+    with pytest.raises(RepairError, match=r"weights .* must be positive"):
         judge([[1.0, 2.0, 3.0, 4.0]] * 2, weights=weights)
 
 
