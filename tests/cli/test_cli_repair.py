@@ -225,3 +225,50 @@ def test_layer_pruned_to_death_is_refused_or_warned_of(tmp_path: Path) -> None:
     warned = Outcome(*call, "--mode", "paper", "--lr", "0.01")
     assert warned.code == 0
     assert warned.err.startswith("otbr-fast: warning: gamma=0.99 prunes all neurons of layer")
+
+
+def test_auto_leaves_a_network_without_a_sign_alone_and_says_so(tmp_path: Path) -> None:
+    suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
+    outcome = Outcome("repair", suspect, "--out", out, "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.out.split())
+    assert "Verdict: no sign found" in said
+    assert "The weights were left as they are" in said
+    assert "Mitigated" not in said
+    assert load_checkpoint(out).state_dict.keys() == load_checkpoint(suspect).state_dict.keys()
+    for name, tensor in load_checkpoint(suspect).state_dict.items():
+        assert torch.equal(load_checkpoint(out).state_dict[name], tensor), name
+    facts = json.loads(out.with_suffix(".json").read_text())["repair"]
+    assert facts["input_hash"] == facts["output_hash"]
+    assert facts["config"]["gamma"] == "auto"
+    assert facts["candidates"] == []
+    assert facts["n_pruned"] == 0
+    assert yaml.safe_load((tmp_path / "o.config.yaml").read_text())["gamma"] == "auto"
+
+
+def test_a_named_suspect_is_acted_against_without_a_sign(tmp_path: Path) -> None:
+    document = Outcome(
+        *("repair", write_suspect(tmp_path), "--suspect", "2", *NWC),
+        *("--out", tmp_path / "o.safetensors", "--json"),
+    ).document
+    facts = document["repair"]
+    assert facts["suspect"] == 2
+    assert facts["output_hash"] != facts["input_hash"]
+    assert {one["gamma"] for one in facts["candidates"]} == {0.05, 0.1}
+
+
+def test_the_default_ranking_and_distillation_are_used(tmp_path: Path) -> None:
+    call = ("repair", write_suspect(tmp_path), "--gamma", "0.1", "--lambda", "1", "--json")
+    hashes = set()
+    for i, more in enumerate(((), ("--distil-steps", "0"), NWC)):
+        document = Outcome(*call, "--out", tmp_path / f"{i}.safetensors", *more).document
+        hashes.add(document["repair"]["output_hash"])
+    assert len(hashes) == 3
+
+
+def test_an_unknown_class_cannot_be_the_suspect(tmp_path: Path) -> None:
+    out = tmp_path / "o.safetensors"
+    outcome = Outcome("repair", write_suspect(tmp_path), "--suspect", "5", "--out", out)
+    assert outcome.code == 1
+    assert "suspect=5" in outcome.err
+    assert not out.exists()
