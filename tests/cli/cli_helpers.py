@@ -16,6 +16,8 @@ from otbr_fast.io import save_safetensors
 from otbr_fast.models import PreActResNet
 
 QUICK = ("--steps", "2", "--batch-size", "8", "--device", "cpu")
+NWC = ("--ranking", "nwc", "--distil-steps", "0", *QUICK)
+"""No probes to rank by, and no learning back: the published ranking, quickly."""
 DESCRIPTION = {
     "model_name": "preactresnet",
     "num_classes": 5,
@@ -55,6 +57,19 @@ def write_suspect(folder: Path, *, width: int = 8, described: bool = True) -> Pa
     save_safetensors(small_network(width).state_dict(), path, overwrite=True)
     if described:
         path.with_suffix(".json").write_text(json.dumps(DESCRIPTION))
+    return path
+
+
+def write_planted(folder: Path) -> Path:
+    """A network in which all classes are as hard to reach but class 1, whose way is short."""
+    network = small_network()
+    with torch.no_grad():
+        network.linear.weight *= 0.01
+        network.linear.bias.zero_()
+        network.linear.weight[1] = torch.linspace(-3, 3, network.linear.in_features)
+    path = folder / "planted.safetensors"
+    save_safetensors(network.state_dict(), path)
+    path.with_suffix(".json").write_text(json.dumps(DESCRIPTION))
     return path
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from cli_helpers import QUICK, Outcome, files_in, small_network, write_suspect
+from cli_helpers import NWC, Outcome, files_in, small_network, write_suspect
 
 import otbr_fast.repair
 from otbr_fast.io import load_checkpoint
@@ -17,7 +17,7 @@ def test_writes_model_description_and_config(tmp_path: Path) -> None:
     before = files_in(tmp_path)
     out = tmp_path / "new" / "fixed.safetensors"
 
-    outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, *QUICK)
+    outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, *NWC)
 
     assert outcome.code == 0, outcome.err
     assert "Mitigated: 7 of 72 neurons" in outcome.out
@@ -40,7 +40,8 @@ def test_writes_model_description_and_config(tmp_path: Path) -> None:
 
 def test_output_never_calls_a_network_clean(tmp_path: Path) -> None:
     outcome = Outcome(
-        "repair", write_suspect(tmp_path), "--gamma", "0.1", "--out", tmp_path / "o.safetensors"
+        *("repair", write_suspect(tmp_path), "--gamma", "0.1"),
+        *("--out", tmp_path / "o.safetensors", *NWC),
     )
     assert outcome.code == 0
     assert "clean" not in outcome.out.lower()
@@ -49,7 +50,7 @@ def test_output_never_calls_a_network_clean(tmp_path: Path) -> None:
 
 def test_json_is_one_document_and_nothing_else(tmp_path: Path) -> None:
     suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
-    outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, "--json", *QUICK)
+    outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, "--json", *NWC)
     assert outcome.document["written"] == [
         str(out),
         str(tmp_path / "o.json"),
@@ -62,7 +63,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     suspect = write_suspect(tmp_path)
     (tmp_path / "o.config.yaml").write_text("mine")
     before = files_in(tmp_path)
-    call = ("repair", suspect, "--gamma", "0.1", "--out", tmp_path / "o.safetensors", *QUICK)
+    call = ("repair", suspect, "--gamma", "0.1", "--out", tmp_path / "o.safetensors", *NWC)
 
     refused = Outcome(*call)
     assert refused.code == 1
@@ -77,14 +78,14 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
 def test_the_model_itself_is_not_overwritten(tmp_path: Path) -> None:
     suspect = write_suspect(tmp_path)
     before = files_in(tmp_path)
-    assert Outcome("repair", suspect, "--gamma", "0.1", "--out", suspect, *QUICK).code == 1
+    assert Outcome("repair", suspect, "--gamma", "0.1", "--out", suspect, *NWC).code == 1
     assert files_in(tmp_path) == before
 
 
 def test_resolved_config_repeats_the_repair(tmp_path: Path) -> None:
     suspect = write_suspect(tmp_path)
     first = Outcome(
-        *("repair", suspect, "--gamma", "0.1", "--lambda", "0.7", "--seed", "3", *QUICK),
+        *("repair", suspect, "--gamma", "0.1", "--lambda", "0.7", "--seed", "3", *NWC),
         *("--out", tmp_path / "a.safetensors", "--json"),
     )
     again = Outcome(
@@ -103,7 +104,7 @@ def test_seed_decides_the_result(tmp_path: Path) -> None:
     suspect = write_suspect(tmp_path)
     hashes = [
         Outcome(
-            *("repair", suspect, "--gamma", "0.1", "--seed", seed, "--json", *QUICK),
+            *("repair", suspect, "--gamma", "0.1", "--seed", seed, "--json", *NWC),
             *("--out", tmp_path / f"{i}.safetensors"),
         ).document["repair"]["output_hash"]
         for i, seed in enumerate((1, 1, 2))
@@ -114,7 +115,7 @@ def test_seed_decides_the_result(tmp_path: Path) -> None:
 def test_flags_override_the_description(tmp_path: Path) -> None:
     out = tmp_path / "o.safetensors"
     outcome = Outcome(
-        *("repair", write_suspect(tmp_path), "--gamma", "0.1", "--out", out, "--json", *QUICK),
+        *("repair", write_suspect(tmp_path), "--gamma", "0.1", "--out", out, "--json", *NWC),
         *("--input-shape", "3,16,16", "--input-range", "-1,1", "--mean", "0,0,0"),
     )
     document = outcome.document
@@ -127,7 +128,7 @@ def test_flags_override_the_description(tmp_path: Path) -> None:
 def test_plain_torch_file_is_described_by_flags(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(small_network().state_dict(), path)
-    call = ("repair", path, "--gamma", "0.1", "--out", tmp_path / "o.safetensors", *QUICK)
+    call = ("repair", path, "--gamma", "0.1", "--out", tmp_path / "o.safetensors", *NWC)
 
     unknown = Outcome(*call)
     assert unknown.code == 2
@@ -151,7 +152,17 @@ def test_wrong_number_of_classes_is_refused(tmp_path: Path) -> None:
     ("wrong", "told"),
     [
         (("--gamma", "1.5"), "gamma"),
+        (("--gamma", "much"), "--gamma: 'much' should be a number or 'auto'"),
+        (("--gamma", "nan"), "gamma"),
+        (("--gamma", ""), "--gamma"),
         (("--lambda", "-0.1"), "lambda"),
+        (("--lambda", "Auto"), "--lambda: 'Auto' should be a number or 'auto'"),
+        (("--ranking", "magic"), "ranking"),
+        (("--suspect", "-1"), "--suspect"),
+        (("--distil-steps", "-1"), "--distil-steps"),
+        (("--trigger", "t.npz"), "--data"),
+        (("--target", "1"), "--data"),
+        (("--limit", "5"), "--data"),
         (("--mode", "publshed"), "mode"),
         (("--input-shape", "3,8"), "3 finite numbers"),
         (("--input-range", "1,0"), "low must be < high"),
@@ -176,12 +187,15 @@ def test_wrong_usage_is_told(tmp_path: Path, wrong: tuple[str, str], told: str) 
     assert files_in(tmp_path) == before
 
 
-def test_gamma_and_out_are_needed(tmp_path: Path) -> None:
+def test_out_is_needed_and_in_paper_mode_gamma(tmp_path: Path) -> None:
     suspect = write_suspect(tmp_path)
-    no_gamma = Outcome("repair", suspect, "--out", tmp_path / "o.safetensors")
+    out = ("--out", tmp_path / "o.safetensors")
+    no_gamma = Outcome("repair", suspect, "--mode", "paper", *out)
+    auto = Outcome("repair", suspect, "--mode", "paper", "--gamma", "auto", *out)
     no_out = Outcome("repair", suspect, "--gamma", "0.1")
-    assert (no_gamma.code, no_out.code) == (2, 2)
-    assert "--gamma" in no_gamma.err
+    assert (no_gamma.code, auto.code, no_out.code) == (2, 2, 2)
+    assert "needs a gamma" in no_gamma.err
+    assert "needs a gamma" in auto.err
     assert "--out" in no_out.err
 
 
@@ -201,7 +215,7 @@ def test_interrupt_exits_130_and_writes_nothing(
 
 def test_layer_pruned_to_death_is_refused_or_warned_of(tmp_path: Path) -> None:
     suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
-    call = ("repair", suspect, "--gamma", "0.99", "--out", out, *QUICK)
+    call = ("repair", suspect, "--gamma", "0.99", "--out", out, *NWC)
 
     refused = Outcome(*call)
     assert refused.code == 1
@@ -211,3 +225,50 @@ def test_layer_pruned_to_death_is_refused_or_warned_of(tmp_path: Path) -> None:
     warned = Outcome(*call, "--mode", "paper", "--lr", "0.01")
     assert warned.code == 0
     assert warned.err.startswith("otbr-fast: warning: gamma=0.99 prunes all neurons of layer")
+
+
+def test_auto_leaves_a_network_without_a_sign_alone_and_says_so(tmp_path: Path) -> None:
+    suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
+    outcome = Outcome("repair", suspect, "--out", out, "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    said = " ".join(outcome.out.split())
+    assert "Verdict: no sign found" in said
+    assert "The weights were left as they are" in said
+    assert "Mitigated" not in said
+    assert load_checkpoint(out).state_dict.keys() == load_checkpoint(suspect).state_dict.keys()
+    for name, tensor in load_checkpoint(suspect).state_dict.items():
+        assert torch.equal(load_checkpoint(out).state_dict[name], tensor), name
+    facts = json.loads(out.with_suffix(".json").read_text())["repair"]
+    assert facts["input_hash"] == facts["output_hash"]
+    assert facts["config"]["gamma"] == "auto"
+    assert facts["candidates"] == []
+    assert facts["n_pruned"] == 0
+    assert yaml.safe_load((tmp_path / "o.config.yaml").read_text())["gamma"] == "auto"
+
+
+def test_a_named_suspect_is_acted_against_without_a_sign(tmp_path: Path) -> None:
+    document = Outcome(
+        *("repair", write_suspect(tmp_path), "--suspect", "2", *NWC),
+        *("--out", tmp_path / "o.safetensors", "--json"),
+    ).document
+    facts = document["repair"]
+    assert facts["suspect"] == 2
+    assert facts["output_hash"] != facts["input_hash"]
+    assert {one["gamma"] for one in facts["candidates"]} == {0.05, 0.1}
+
+
+def test_the_default_ranking_and_distillation_are_used(tmp_path: Path) -> None:
+    call = ("repair", write_suspect(tmp_path), "--gamma", "0.1", "--lambda", "1", "--json")
+    hashes = set()
+    for i, more in enumerate(((), ("--distil-steps", "0"), NWC)):
+        document = Outcome(*call, "--out", tmp_path / f"{i}.safetensors", *more).document
+        hashes.add(document["repair"]["output_hash"])
+    assert len(hashes) == 3
+
+
+def test_an_unknown_class_cannot_be_the_suspect(tmp_path: Path) -> None:
+    out = tmp_path / "o.safetensors"
+    outcome = Outcome("repair", write_suspect(tmp_path), "--suspect", "5", "--out", out)
+    assert outcome.code == 1
+    assert "suspect=5" in outcome.err
+    assert not out.exists()

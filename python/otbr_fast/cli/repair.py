@@ -180,7 +180,7 @@ class _Outputs:
 
         if self.report is not None:
             require_jinja2()
-            if self.description in self.report_files:
+            if self.description.resolve() in [path.resolve() for path in self.report_files]:
                 raise typer.BadParameter(
                     f"its data would go to {self.description}, which describes the mitigated "
                     "model; give the page another name",

@@ -42,7 +42,7 @@ def command(
         typer.Option(
             metavar="L,...",
             help="Shares of the transported network in the fusion; they cost next to nothing.",
-            show_default="0.75,1 (0.5 in paper mode and with --ranking nwc)",
+            show_default="0.75,1 (0.5 in paper mode)",
             rich_help_panel="The method",
         ),
     ] = None,
