@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -84,7 +86,10 @@ def test_a_class_that_is_hard_to_reach_is_no_sign() -> None:
 
 def test_equal_losses_and_losses_of_zero() -> None:
     assert at_one_radius([2.0] * 5).p_value == 1
-    assert at_one_radius([2.0, 2.0, 2.0, 0.0, 2.0]).suspect == 3
+    alike = at_one_radius([2.0, 2.0, 2.0, 0.0, 2.0])
+    assert alike.suspect == 3
+    assert (alike.classes[3].statistic, alike.p_value) == (None, 0)
+    json.dumps(asdict(alike), allow_nan=False)
     assert at_one_radius([0.0] * 5).suspect is None
 
 
@@ -113,7 +118,7 @@ def test_losses_that_fit_no_classes_are_refused(losses: Any) -> None:
 
 @pytest.mark.parametrize("weights", [[1.0], [0.5, 0.6], [1.0, 0.0], [0.5, 0.3, 0.2]])
 def test_weights_that_fit_no_radii_are_refused(weights: list[float]) -> None:
-    with pytest.raises(RepairError, match="weights .* must be positive"):
+    with pytest.raises(RepairError, match=r"weights .* must be positive"):
         judge([[1.0, 2.0, 3.0, 4.0]] * 2, weights=weights)
 
 

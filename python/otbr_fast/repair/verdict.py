@@ -47,7 +47,8 @@ class ClassEvidence:
         Of its probes, one for each radius.
     statistic : float, optional
         By how many standard errors of prediction the logarithm of its loss is below the others',
-        at the radius that gives the smaller p-value; ``None`` where it cannot be told.
+        at the radius that gives the smaller p-value; ``None`` where it cannot be told, or is
+        infinite as the others are all alike.
     p_value : float, optional
         One-sided, corrected for the number of classes and, with their weights, of radii
         (weighted Bonferroni); at most 1.
@@ -184,7 +185,9 @@ def judge(
     p_values = n_classes * stats.t.sf(statistics, n_classes - 2) / np.array(weights)[:, None]
     at = np.argmin(p_values, axis=0), np.arange(n_classes)
     classes = tuple(
-        ClassEvidence(k, own, float(statistic), min(1.0, float(p_value)))
+        ClassEvidence(
+            k, own, float(statistic) if np.isfinite(statistic) else None, min(1.0, float(p_value))
+        )
         for k, (own, statistic, p_value) in enumerate(
             zip(told, statistics[at], p_values[at], strict=True)
         )
