@@ -91,7 +91,7 @@ def test_a_repair_is_its_public_stages(resnet: PreActResNet, config: RepairConfi
     nwc = neuron_weight_changes(resnet, unlearned, chain)
     if config.mode == "paper":
         nwc = round_as_published(nwc)
-    pruned = select_pruned(nwc, config.gamma, mode=config.mode)
+    pruned = select_pruned(nwc, config.gammas[0], mode=config.mode)
     model, layers = fuse(resnet, pruned, nwc, chain, config.but(lambda_=0.5))
     result = repair(resnet, INPUTS, config)
     assert result.output_hash == state_dict_hash(model.state_dict())

@@ -113,7 +113,7 @@ def universal_perturbation(
     generator = torch.Generator().manual_seed(seed)
     scale = inputs.high - inputs.low
     bound = radius * scale * images[0].numel() ** 0.5
-    found = torch.zeros(inputs.shape) if start is None else start.float()
+    found = torch.zeros(inputs.shape, dtype=torch.float32) if start is None else start.float()
     found = _within(found.to(device), bound)
     velocity = torch.zeros_like(found)
     for step in range(steps):
