@@ -250,8 +250,8 @@ def test_torchs_default_precision_does_not_matter() -> None:
 def test_classes_that_are_all_alike_leave_a_report_that_is_json() -> None:
     model = tiny_network(5, 8, 12)
     with torch.no_grad():
-        model[-1].weight.zero_()
-        model[-1].bias.copy_(torch.tensor([9.0, 0, 0, 0, 0]))
+        model.get_parameter("8.weight").zero_()
+        model.get_parameter("8.bias").copy_(torch.tensor([9.0, 0, 0, 0, 0]))
     result = repair(model, TINY, QUICK)
     json.dumps(result.to_dict(), allow_nan=False)
     assert_finite(result.model)
