@@ -32,7 +32,7 @@ def test_the_statistic_is_a_t_test_of_one_class_against_the_others(losses: list[
     for k, evidence in enumerate(at_one_radius(losses).classes):
         assert evidence.losses == (losses[k],)
         others = np.delete(compared, k)
-        if others.std() < 1e-6 * np.abs(compared).max():
+        if others.std() <= 1e-6 * np.abs(compared).max():
             continue
         expected = stats.ttest_ind([compared[k]], others, alternative="less")
         assert evidence.statistic == pytest.approx(-expected.statistic, rel=1e-6, abs=1e-9)
@@ -46,7 +46,7 @@ def test_the_order_of_classes_does_not_matter(losses: list[float], random: objec
     straight, mixed = at_one_radius(losses), at_one_radius([losses[k] for k in order])
     assert mixed.p_value == pytest.approx(straight.p_value, rel=1e-6)
     for k, evidence in zip(order, mixed.classes, strict=True):
-        assert evidence.statistic == pytest.approx(straight.classes[k].statistic, rel=1e-6)
+        assert evidence.statistic == pytest.approx(straight.classes[k].statistic)
 
 
 @pytest.mark.parametrize("n_classes", [4, 10, 100])
