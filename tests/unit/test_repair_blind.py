@@ -235,6 +235,28 @@ def test_half_precision_is_kept(attacked: Trained) -> None:
     assert_finite(result.model)
 
 
+def test_torchs_default_precision_does_not_matter() -> None:
+    model, settings = tiny_network(4, 8, 12), QUICK.but(gamma=0.1)
+    usual = repair(model, TINY, settings)
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = repair(model, TINY, settings)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert other.output_hash == usual.output_hash
+    assert other.candidates == usual.candidates
+
+
+def test_classes_that_are_all_alike_leave_a_report_that_is_json() -> None:
+    model = tiny_network(5, 8, 12)
+    with torch.no_grad():
+        model.get_parameter("8.weight").zero_()
+        model.get_parameter("8.bias").copy_(torch.tensor([9.0, 0, 0, 0, 0]))
+    result = repair(model, TINY, QUICK)
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert_finite(result.model)
+
+
 def test_a_gamma_that_cannot_be_used_is_no_candidate() -> None:
     result = repair(tiny_network(4, 4, 8), TINY, QUICK.but(suspect=0))
     assert {candidate.gamma for candidate in result.candidates} == {0.1}  # 0.05 of 12 is none

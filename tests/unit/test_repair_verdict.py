@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,7 @@ def test_the_statistic_is_a_t_test_of_one_class_against_the_others(losses: list[
     for k, evidence in enumerate(at_one_radius(losses).classes):
         assert evidence.losses == (losses[k],)
         others = np.delete(compared, k)
-        if others.std() < 1e-6 * np.abs(compared).max():
+        if others.std() <= 1e-6 * np.abs(compared).max():
             continue
         expected = stats.ttest_ind([compared[k]], others, alternative="less")
         assert evidence.statistic == pytest.approx(-expected.statistic, rel=1e-6, abs=1e-9)
@@ -44,7 +46,7 @@ def test_the_order_of_classes_does_not_matter(losses: list[float], random: objec
     straight, mixed = at_one_radius(losses), at_one_radius([losses[k] for k in order])
     assert mixed.p_value == pytest.approx(straight.p_value, rel=1e-6)
     for k, evidence in zip(order, mixed.classes, strict=True):
-        assert evidence.statistic == pytest.approx(straight.classes[k].statistic, rel=1e-6)
+        assert evidence.statistic == pytest.approx(straight.classes[k].statistic)
 
 
 @pytest.mark.parametrize("n_classes", [4, 10, 100])
@@ -84,7 +86,10 @@ def test_a_class_that_is_hard_to_reach_is_no_sign() -> None:
 
 def test_equal_losses_and_losses_of_zero() -> None:
     assert at_one_radius([2.0] * 5).p_value == 1
-    assert at_one_radius([2.0, 2.0, 2.0, 0.0, 2.0]).suspect == 3
+    alike = at_one_radius([2.0, 2.0, 2.0, 0.0, 2.0])
+    assert alike.suspect == 3
+    assert (alike.classes[3].statistic, alike.p_value) == (None, 0)
+    json.dumps(asdict(alike), allow_nan=False)
     assert at_one_radius([0.0] * 5).suspect is None
 
 

@@ -151,7 +151,7 @@ class _Lessons:
         plain = self._seen(chosen, generator)
         images, probes = self.pairs[self._choose(len(self.pairs), generator)].unbind(dim=1)
         asked = self._seen(images, generator)
-        strength = torch.rand((len(asked), 1, 1, 1), generator=generator)
+        strength = torch.rand((len(asked), 1, 1, 1), generator=generator, dtype=asked.dtype)
         strength = _WEAKEST + (_STRONGEST - _WEAKEST) * strength
         probed = asked + strength * self.perturbations[probes]
         probed = probed.clamp(self.inputs.low, self.inputs.high)
@@ -188,7 +188,7 @@ def _trained(student: nn.Module) -> dict[str, nn.Parameter]:
     if not chosen:
         raise RepairError(
             f"{type(student).__name__} has neither batch norms with weights nor linear layers nor "
-            "biases, so nothing of it can be distilled; leave that step out"
+            "biases, so nothing of it can be distilled; leave that out (distil_steps=0)"
         )
     return chosen
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,13 +24,14 @@ from otbr_fast.repair.evidence import Evidence, gather_evidence
 from otbr_fast.repair.fuse import fuse_transported, layer_reports, transport_layers
 from otbr_fast.repair.nwc import NeuronValues, neuron_weight_changes, round_as_published
 from otbr_fast.repair.progress import Progress
-from otbr_fast.repair.prune import PrunedMasks, prune, select_pruned
+from otbr_fast.repair.prune import PrunedMasks, RepairWarning, prune, select_pruned
 from otbr_fast.repair.recalibrate import recalibrate
 from otbr_fast.repair.response import probe_response
 from otbr_fast.repair.result import RepairResult
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.versions import show_versions
 
+_SCORE_OF_NO_CHANGE = 0.5
 _BROKEN = "the model handed in is broken, and no repair can mend that; load or train it again"
 
 
@@ -253,7 +255,18 @@ def _best(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> RepairResul
             candidates.append(candidate)
     if best is None:
         raise refused or RepairError("there is no γ to choose from")
+    _warn_if_no_gain(max(c.score for c in candidates))
     return replace(best, candidates=tuple(candidates), proxies_before=judge.before)
+
+
+def _warn_if_no_gain(score: float) -> None:
+    if score <= _SCORE_OF_NO_CHANGE:
+        warnings.warn(
+            f"by its proxies (score {score:.2f}) the best candidate is no better than leaving the "
+            "network alone: measure it before it is used, or try ranking='nwc'",
+            RepairWarning,
+            stacklevel=4,
+        )
 
 
 def _untouched(plan: _Plan) -> RepairResult:

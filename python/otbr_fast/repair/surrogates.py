@@ -149,7 +149,7 @@ def shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def mixed(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Mix each image of a batch, shape (N, C, H, W), with another that keeps at most half."""
-    weight = 0.5 + 0.5 * torch.rand((len(images), 1, 1, 1), generator=generator)
+    weight = 0.5 + 0.5 * torch.rand((len(images), 1, 1, 1), generator=generator, dtype=images.dtype)
     others = images[torch.randperm(len(images), generator=generator)]
     return weight * images + (1 - weight) * others
 
@@ -185,9 +185,11 @@ def _variation(images: torch.Tensor) -> torch.Tensor:
 def _pink_noise(count: int, inputs: InputSpec, generator: torch.Generator) -> torch.Tensor:
     """Draw images in [0, 1] whose amplitude falls as 1/frequency, as in photographs."""
     channels, height, width = inputs.shape
-    fields = torch.randn((count, channels + 1, height, width), generator=generator)
+    dtype = torch.float32  # whatever torch's default is
+    fields = torch.randn((count, channels + 1, height, width), generator=generator, dtype=dtype)
     spectrum = torch.fft.rfft2(fields)
-    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
+    down, along = torch.fft.fftfreq(height, dtype=dtype), torch.fft.rfftfreq(width, dtype=dtype)
+    frequency = torch.hypot(down[:, None], along[None])
     frequency[0, 0] = 1 / max(height, width)
     pink = torch.fft.irfft2(spectrum / frequency, s=(height, width))
     pink = pink / pink.std(dim=(1, 2, 3), keepdim=True)
