@@ -109,4 +109,3 @@ def test_failure_is_never_taken_for_an_answer(
 def test_help_tells_the_exit_statuses() -> None:
     assert "exit status 3" in Outcome("verdict", "--help").out
     assert "3 (verdict only)" in Outcome("--help").out
-
