@@ -151,11 +151,17 @@ def test_nothing_is_overwritten_unasked(folder: Path) -> None:
     assert sweep(folder, "--out", out, "--overwrite").code == 0
 
 
-def test_the_published_gammas_are_the_default(folder: Path) -> None:
+def test_the_published_gammas_and_our_lambdas_are_the_default(folder: Path) -> None:
     suspect = write_suspect(folder, width=16)  # wide enough for 1 % to be a neuron
     document = Outcome("sweep", suspect, "--json", *QUICK).document
-    gammas = [repair["config"]["gamma"] for repair in document["repairs"]]
-    assert gammas == list(PUBLISHED_GAMMAS)
+    tried = [(one["config"]["gamma"], one["config"]["lambda_"]) for one in document["repairs"]]
+    assert tried == [(gamma, x) for gamma in PUBLISHED_GAMMAS for x in (0.75, 1.0)]
+
+
+def test_in_paper_mode_lambda_is_the_papers(folder: Path) -> None:
+    document = sweep(folder, "--mode", "paper", "--lr", "0.01", "--json").document
+    tried = [(one["config"]["gamma"], one["config"]["lambda_"]) for one in document["repairs"]]
+    assert tried == [(0.05, 0.5), (0.1, 0.5)]
 
 
 @pytest.mark.parametrize(

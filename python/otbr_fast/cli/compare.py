@@ -60,8 +60,8 @@ def command(
         str | None,
         typer.Option(
             metavar="M,...",
-            help="Of paper, nwc-pruning, ours, ours-hindsight, clp, clp-published, fine-tuning; and, "
-            "ours with a stage left out, without-distillation, without-refinement, "
+            help="Of paper, nwc-pruning, ours, ours-hindsight, clp, clp-published, fine-tuning; "
+            "and, ours with a stage left out, without-distillation, without-refinement, "
             "ranked-by-nwc.",
             show_default="the first seven",
             rich_help_panel="The method",

@@ -25,7 +25,10 @@ _OUR_GAMMAS = (0.02, 0.05, 0.1, 0.2)
 
 
 def all_defences(seed: int = 0) -> tuple[Defence, ...]:
-    """Return all defences, in the order of the table, ablations last; the seed is of those that draw numbers."""
+    """Return all defences, in the order of the table, ablations last.
+
+    The seed is of those that draw numbers.
+    """
     return (
         Sweep("paper", mode="paper", lambdas=(0.5,), pruned="nwc-pruning", seed=seed),
         Blind(seed=seed),
