@@ -9,6 +9,7 @@ import pytest
 import yaml
 from cli_helpers import Outcome, files_in, write_images, write_record, write_suspect, write_trigger
 
+from otbr_fast.cli.compare import _chosen
 from otbr_fast.evaluate.defences import ChannelLipschitzPruning, all_defences
 
 FILES = {
@@ -44,12 +45,14 @@ def training_images(folder: Path) -> Path:
 
 def test_all_methods_in_one_table(folder: Path) -> None:
     write_suspect(folder, width=12)  # wide enough for 1 % to be a neuron
-    every = "paper,nwc-pruning,ours-hindsight,clp,clp-published,fine-tuning"
+    every = "paper,nwc-pruning,ours,ours-hindsight,clp,clp-published,fine-tuning"
     train = ("--train-data", training_images(folder))
     document = compare(folder, *train, "--json", methods=every).document
     assert [(line["method"], line["choice"]) for line in document["lines"]] == [
         ("before", "before"),
-        *((name, f"hindsight, {by}") for name in every.split(",")[:3] for by in ("hDER", "DER")),
+        *((name, f"hindsight, {by}") for name in every.split(",")[:2] for by in ("hDER", "DER")),
+        ("ours", "fixed"),
+        *(("ours-hindsight", f"hindsight, {by}") for by in ("hDER", "DER")),
         *(
             (name, choice)
             for name in ("clp", "clp-published")
@@ -60,13 +63,26 @@ def test_all_methods_in_one_table(folder: Path) -> None:
         ("fine-tuning", "hindsight, DER"),
     ]
     assert document["complete"]
-    assert len(document["trials"]) == 1 + 7 + 7 + 21 + 8 + 8 + 2
+    assert len(document["trials"]) == 1 + 7 + 7 + 1 + 4 * 3 + 8 + 8 + 2
     assert {mean["method"] for mean in document["averages"]} == {"before", *every.split(",")}
     for line in document["lines"]:
         assert len(line["recalls"]) == 5
         assert line["tcr"] == line["recalls"][1]
     assert {path.name for path in (folder / "out").iterdir()} == FILES
     assert not any(trial["note"] for trial in document["trials"])
+
+
+def test_ablations_are_compared_only_when_asked_for(folder: Path) -> None:
+    document = compare(folder, "--json", methods="without-refinement").document
+    assert {line["method"] for line in document["lines"]} == {"before", "without-refinement"}
+    assert len(document["trials"]) == 2
+    known = [method for defence in all_defences() for method in defence.methods]
+    assert _chosen(None, known, has_training_data=True) == (
+        *("paper", "nwc-pruning", "ours", "ours-hindsight", "clp", "clp-published", "fine-tuning"),
+    )
+    (trial,) = next(one.trials for one in known if one.name == "without-refinement")
+    assert (trial.settings["recalibrate"], trial.settings["distil_steps"]) == (False, 0)
+    assert "fine-tuning" not in _chosen(None, known, has_training_data=False)
 
 
 def test_help_names_all_methods() -> None:

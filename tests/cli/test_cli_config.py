@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_helpers import QUICK, Outcome, files_in, write_suspect
+from cli_helpers import NWC, Outcome, files_in, write_suspect
 from typer.testing import CliRunner
 
 from otbr_fast.cli import app
@@ -35,7 +35,7 @@ def test_settings_come_from_the_file_and_flags_win(tmp_path: Path) -> None:
     config = write_config(
         tmp_path, "gamma: 0.05\nlambda: 0.3\nsteps: 2\nbatch-size: 8\nseed: 5\nstd: [1, 2, 0.5]\n"
     )
-    outcome = repair(tmp_path, config, "--gamma", "0.1")
+    outcome = repair(tmp_path, config, "--gamma", "0.1", "--ranking", "nwc", "--distil-steps", "0")
     assert outcome.code == 0, outcome.err
     used = settings_used(tmp_path)
     assert (used["gamma"], used["lambda"], used["steps"], used["seed"]) == (0.1, 0.3, 2, 5)
@@ -45,7 +45,7 @@ def test_settings_come_from_the_file_and_flags_win(tmp_path: Path) -> None:
 def test_resolved_config_does_not_carry_the_leave_to_overwrite(tmp_path: Path) -> None:
     write_suspect(tmp_path)
     config = write_config(tmp_path, "gamma: 0.1\noverwrite: true\njson: true\n")
-    assert repair(tmp_path, config, *QUICK).document["repair"]["n_pruned"] == 7
+    assert repair(tmp_path, config, *NWC).document["repair"]["n_pruned"] == 7
     assert settings_used(tmp_path).keys().isdisjoint({"overwrite", "json", "config"})
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cli_helpers import QUICK, write_suspect
+from cli_helpers import NWC, write_suspect
 
 import otbr_fast
 
@@ -34,7 +34,7 @@ def test_info_tells_versions() -> None:
 def test_help_and_usage_errors() -> None:
     helped = run("--help")
     assert helped.returncode == 0
-    for command in ("repair", "sweep", "evaluate", "inspect", "demo", "info"):
+    for command in ("verdict", "repair", "sweep", "evaluate", "compare", "inspect", "demo", "info"):
         assert command in helped.stdout
     assert run("repare").returncode == 2
     assert run("repair", "--no-such-flag").returncode == 2
@@ -66,7 +66,7 @@ def test_repair_needs_none_of_the_packages_above_it() -> None:
 
 def test_json_on_stdout_alone(tmp_path: Path) -> None:
     suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
-    done = run("repair", suspect, "--gamma", "0.1", "--out", out, "--json", *QUICK)
+    done = run("repair", suspect, "--gamma", "0.1", "--out", out, "--json", *NWC)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["repair"]["n_pruned"] == 7
     assert done.stderr == ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_helpers import QUICK, Outcome, files_in, write_record
+from cli_helpers import NWC, QUICK, Outcome, files_in, write_record
 
 import otbr_fast.repair
 
@@ -15,7 +15,7 @@ import otbr_fast.repair
 def test_a_defence_is_left_in_the_record_with_its_metrics(tmp_path: Path) -> None:
     record = write_record(tmp_path)
     before = files_in(record)
-    outcome = Outcome("repair", record, "--gamma", "0.1", *QUICK)
+    outcome = Outcome("repair", record, "--gamma", "0.1", *NWC)
     assert outcome.code == 0, outcome.err
     left = record / "defense" / "otbr"
     assert sorted(path.name for path in left.iterdir()) == [
@@ -35,7 +35,7 @@ def test_a_defence_is_left_in_the_record_with_its_metrics(tmp_path: Path) -> Non
 
 def test_missing_images_do_not_matter_where_nothing_is_measured(tmp_path: Path) -> None:
     record, out = write_record(tmp_path, missing=(2,)), tmp_path / "o.safetensors"
-    outcome = Outcome("repair", record, "--gamma", "0.1", "--out", out, *QUICK)
+    outcome = Outcome("repair", record, "--gamma", "0.1", "--out", out, *NWC)
     assert outcome.code == 0, outcome.err
     assert out.is_file()
 
@@ -49,7 +49,7 @@ def test_missing_images_are_told_before_the_work(
     monkeypatch.setattr(otbr_fast.repair, "repair", works)
     record = write_record(tmp_path, missing=(2,))
     before = files_in(record)
-    outcome = Outcome("repair", record, "--gamma", "0.1", *QUICK)
+    outcome = Outcome("repair", record, "--gamma", "0.1", *NWC)
     assert outcome.code == 1
     assert "2.png" in outcome.err
     assert files_in(record) == before
@@ -57,7 +57,7 @@ def test_missing_images_are_told_before_the_work(
 
 def test_a_record_without_any_images_is_repaired_unmeasured(tmp_path: Path) -> None:
     record = write_record(tmp_path, missing=tuple(range(6)))
-    outcome = Outcome("repair", record, "--gamma", "0.1", *QUICK)
+    outcome = Outcome("repair", record, "--gamma", "0.1", *NWC)
     assert outcome.code == 0, outcome.err
     with (record / "defense" / "otbr" / "otbr_df_summary.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
