@@ -15,7 +15,7 @@ from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.verdict import Verdict, judge, probe_classes
 
-_WANTED_SUCCESS = 0.5  # more takes features of the class itself into the probes
+_WANTED_SUCCESS = 0.9
 _STEPS = 40  # of the probes that are acted on; those of the verdict only compare classes
 _N_PROBES = 2
 _HELD_OUT_STEPS, _HELD_OUT_STRETCHES = 20, (1.0, 1.5)
