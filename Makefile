@@ -13,9 +13,10 @@ help: ## Show the targets
 demo: $(VENV)/demo.installed ## Attack a small network, repair it without data, show the numbers
 	$(BIN)/otbr-fast demo --out demo-output --overwrite
 
+# One thread a test: pytest runs as many at once as there are cores.
 test: $(VENV)/dev.installed ## Run the Rust and the Python tests
 	cargo test --workspace --quiet
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/dev.installed ## Check formatting, lints, types and the stub
 	cargo fmt --all --check
