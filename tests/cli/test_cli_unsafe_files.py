@@ -223,7 +223,8 @@ def test_lack_of_memory_is_told_with_a_remedy(tmp_path: Path, size: int) -> None
     suspect = write_suspect(tmp_path)
     before = files_in(tmp_path)
     out = tmp_path / "out" / "o.safetensors"
-    outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, "--batch-size", size)
+    unlearning = ("--ranking", "nwc", "--gamma", "0.1", "--batch-size", size)
+    outcome = Outcome("repair", suspect, *unlearning, "--out", out)
     assert outcome.code == 1
     assert outcome.err.startswith("otbr-fast: error: out of memory (")
     assert "smaller --batch-size" in outcome.err

@@ -129,8 +129,12 @@ def test_methods_have_names_of_their_own() -> None:
     assert names == [
         "paper",
         "nwc-pruning",
+        "ours",
         "ours-hindsight",
         "clp",
         "clp-published",
         "fine-tuning",
+        "without-distillation",
+        "without-refinement",
+        "ranked-by-nwc",
     ]
