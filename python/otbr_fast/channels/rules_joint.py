@@ -1,0 +1,104 @@
+"""Operations entry by entry: what acts on a channel moves with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from otbr_fast.channels.labels import Axes, Label, Labelled, tidy
+
+
+def join(
+    axes: Axes, operands: Sequence[Labelled], why: str, *, is_sum: bool = False
+) -> tuple[Labelled, frozenset[int]]:
+    """Label the result of an operation entry by entry on operands that are broadcast.
+
+    Channels that meet in one entry are one channel. A channel that meets what does not vary along
+    its axes is left alone; one that meets what varies, but has no channel there, is fixed.
+
+    Returns
+    -------
+    result : Labelled
+    summed : frozenset of int
+        If it is a sum: the channels that at least two activations contribute to.
+    """
+    ndim = max(len(operand.shape) for operand in operands)
+    result = _aligned(axes, operands[0], ndim)
+    summed: set[int] = set()
+    for operand in operands[1:]:
+        result = _joined(axes, result, _aligned(axes, operand, ndim), why, summed)
+    labels = tidy(axes.ids, result.labels)
+    joined = Labelled(result.shape, labels, result.is_active, reach=result.reach)
+    return joined, frozenset(summed if is_sum else ())
+
+
+def _aligned(axes: Axes, operand: Labelled, ndim: int) -> Labelled:
+    """Give an operand the result's number of axes."""
+    missing = ndim - len(operand.shape)
+    labels = (
+        Label(label.ids.view([1] * missing + list(label.ids.shape)), label.axes)
+        for label in tidy(axes.ids, operand.labels)
+    )
+    return Labelled(
+        (1,) * missing + operand.shape,
+        tuple(labels),
+        operand.is_active,
+        reach=(1,) * missing + operand.extent,
+    )
+
+
+def _joined(axes: Axes, a: Labelled, b: Labelled, why: str, summed: set[int]) -> Labelled:
+    labels: list[Label] = []
+    left = list(b.labels)
+    is_active = a.is_active or b.is_active
+    for label in a.labels:
+        if _is_constant(b, label):
+            labels.append(_kept(axes, label, a, is_active))
+            continue
+        partner = _partner(label, left)
+        if partner is None:
+            axes.ids.fix(label.ids, why)
+            continue
+        left.remove(partner)
+        axes.ids.unify(label.ids, partner.ids, why)
+        if a.is_active and b.is_active:
+            summed.update(axes.ids.roots(label.ids).unique().tolist())
+        merged = torch.broadcast_tensors(label.ids, partner.ids)[0]
+        labels.append(Label(merged, _carried(axes, label, partner, is_active)))
+    for label in left:
+        if _is_constant(a, label):
+            labels.append(_kept(axes, label, b, is_active))
+        else:
+            axes.ids.fix(label.ids, why)
+    shape = tuple(torch.broadcast_shapes(a.shape, b.shape))
+    reach = tuple(torch.broadcast_shapes(a.extent, b.extent))
+    return Labelled(shape, tidy(axes.ids, labels), is_active, reach=reach)
+
+
+def _is_constant(operand: Labelled, label: Label) -> bool:
+    return all(operand.extent[d] == 1 for d in label.dims)
+
+
+def _partner(label: Label, others: Sequence[Label]) -> Label | None:
+    """Return the label that varies along most of the same axes."""
+    overlap = [len(label.dims & other.dims) - len(label.dims ^ other.dims) / 100 for other in others]
+    meets = [bool(label.dims & other.dims) for other in others]
+    best = max(range(len(others)), key=lambda i: (meets[i], overlap[i]), default=None)
+    return others[best] if best is not None and meets[best] else None
+
+
+def _kept(axes: Axes, label: Label, owner: Labelled, is_active: bool) -> Label:
+    """Note that a parameter spreads its channels over an activation, if that is so."""
+    if not is_active or owner.is_active:
+        return label
+    axes.note(label, "writer")
+    return Label(label.ids)
+
+
+def _carried(axes: Axes, a: Label, b: Label, is_active: bool) -> frozenset[tuple[str, int, int]]:
+    if not is_active:
+        return a.axes | b.axes
+    axes.note(a, "carried")
+    axes.note(b, "carried")
+    return frozenset()

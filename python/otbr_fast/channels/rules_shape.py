@@ -1,0 +1,110 @@
+"""Operations that only move entries: channel ids move with them, by the very same operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import fx
+
+from otbr_fast.channels.labels import FIXED, Axes, AxisKey, Label, Labelled, compact, tidy
+
+MOVING = frozenset(
+    """
+    view reshape _unsafe_view view_as reshape_as permute transpose t numpy_T movedim swapaxes
+    swapdims flatten unflatten squeeze unsqueeze expand expand_as select slice narrow chunk split
+    split_with_sizes unbind tensor_split cat concat stack hstack vstack roll flip repeat tile
+    repeat_interleave pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle pad
+    constant_pad_nd unfold im2col diagonal index index_select
+    """.split()
+)
+"""Names of ATen operations that move entries."""
+
+COPYING = frozenset(
+    """
+    contiguous clone alias detach to _to_copy type_as lift_fresh_copy dropout feature_dropout
+    alpha_dropout
+    """.split()
+)
+"""Names of those that leave each entry where it is (dropout does, in eval mode)."""
+
+
+def move(
+    axes: Axes, operation: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]
+) -> list[list[Label]]:
+    """Label what an operation that moves entries makes.
+
+    Parameters
+    ----------
+    axes : Axes
+    operation : callable
+        The operation; it is called with ids in place of the operands' numbers.
+    args, kwargs
+        What it was called with.
+
+    Returns
+    -------
+    list of list of Label
+        The labels of each output.
+    """
+    operands = operands_of(args, kwargs)
+    outputs: list[list[Label]] = []
+    for slot in _slots(axes, operands):
+        ids = iter(
+            [_full(label, operand.shape) for label, operand in zip(slot, operands, strict=True)]
+        )
+
+        def substitute(arg: object, ids: object = ids) -> object:
+            return next(ids) if isinstance(arg, Labelled) else arg  # type: ignore[call-overload]
+
+        moved = operation(
+            *fx.node.map_aggregate(tuple(args), substitute),
+            **fx.node.map_aggregate(kwargs, substitute),
+        )
+        keys = frozenset[AxisKey]().union(*(label.axes for label in slot if label))
+        results = [moved] if isinstance(moved, torch.Tensor) else list(moved)  # type: ignore[call-overload]
+        outputs = outputs or [[] for _ in results]
+        for labels, result in zip(outputs, results, strict=True):
+            small = compact(result)
+            axes.ids.sign(small)
+            labels.append(Label(small, keys))
+    return [list(tidy(axes.ids, labels)) for labels in outputs]
+
+
+def operands_of(*args: object) -> list[Labelled]:
+    """Return all labelled operands among arguments, in the order in which they are met."""
+    found: list[Labelled] = []
+
+    def look(arg: object) -> object:
+        if isinstance(arg, Labelled):
+            found.append(arg)
+        return arg
+
+    fx.node.map_aggregate(args, look)
+    return found
+
+
+def _full(label: Label | None, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return ids for each entry, without using memory for those that repeat."""
+    ids = torch.tensor(FIXED) if label is None else label.ids
+    return ids.expand(shape)
+
+
+def _slots(axes: Axes, operands: Sequence[Labelled]) -> list[list[Label | None]]:
+    """Match the operands' labels: those along the same axes belong together."""
+    slots: list[list[Label | None]] = []
+    for place, operand in enumerate(operands):
+        for label in tidy(axes.ids, operand.labels):
+            free = [slot for slot in slots if slot[place] is None]
+            fitting = [slot for slot in free if _dims(slot) & label.dims]
+            if fitting:
+                slot = max(fitting, key=lambda one: len(_dims(one) & label.dims))
+            else:
+                slot = [None] * len(operands)
+                slots.append(slot)
+            slot[place] = label
+    return slots
+
+
+def _dims(slot: Sequence[Label | None]) -> frozenset[int]:
+    return frozenset[int]().union(*(label.dims for label in slot if label))
