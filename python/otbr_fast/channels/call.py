@@ -98,10 +98,11 @@ class Call:
 
 
 def constant(value: object) -> Labelled:
-    """Make an operand of a constant: along axes on which it does not vary, it has size 1."""
+    """Make an operand of a constant, and note along which axes it does not vary."""
     if not isinstance(value, torch.Tensor):
         return Labelled((), is_active=False)
-    for d, size in enumerate(value.shape):
+    shape = tuple(value.shape)
+    for d, size in enumerate(shape):
         if size > 1 and torch.equal(value.narrow(d, 0, 1).expand_as(value), value):
             value = value.narrow(d, 0, 1)
-    return Labelled(tuple(value.shape), is_active=False)
+    return Labelled(shape, is_active=False, reach=tuple(value.shape))

@@ -18,7 +18,7 @@ AxisKey = tuple[str, int, int]
 """A parameter's name, the axis, and the number of groups that it is seen in."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Label:
     """One independent way in which an activation's entries belong to channels.
 
@@ -40,7 +40,7 @@ class Label:
         return frozenset(d for d, size in enumerate(self.ids.shape) if size > 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labelled:
     """A parameter or activation: its shape and its labels.
 

@@ -19,7 +19,7 @@ Rule = Callable[[Call], object]
 _POINTWISE = frozenset(
     """
     hardswish hardsigmoid hardtanh relu6 leaky_relu elu selu celu softplus mish silu gelu rsub
-    clamp clip square type_as threshold softsign logsigmoid log_sigmoid rrelu expand_copy
+    clamp clip square threshold softsign log_sigmoid rrelu where masked_fill zero fill
     """.split()
 )
 """Operations entry by entry to which torch gives no tag that says so."""
@@ -27,6 +27,7 @@ _SUMS = frozenset({"add", "sub", "rsub"})
 _BLANK = frozenset(
     "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty".split()
 )
+_JOINING = frozenset("cat concat stack hstack vstack".split())
 _CHECKS = ("_assert", "sym_constrain")
 
 
@@ -62,13 +63,10 @@ def _pointwise(call: Call) -> Labelled:
 
 
 def _moved(call: Call) -> object:
-    operation = getattr(torch.ops.aten, call.name)
     args, kwargs = call.args, call.kwargs
-    if call.name in ("pad", "constant_pad_nd"):  # what is padded with is fixed
-        mode = call.get(2, "mode", "constant")
-        args = (*args[:2], mode) if call.name == "pad" else args[:2]
-        kwargs = {}
-    outputs = move(call.axes, operation, args, kwargs)
+    if call.name in _JOINING:  # the tensors, constants among them
+        args = ([part if isinstance(part, Labelled) else constant(part) for part in args[0]], *args[1:])  # type: ignore[attr-defined]
+    outputs = move(call.axes, call.name, args, kwargs)
     value = call.node.meta["val"]
     if isinstance(value, (tuple, list)):
         outputs = outputs or [[] for _ in value]
@@ -81,6 +79,30 @@ def _moved(call: Call) -> object:
             result.shape, result.labels, result.is_active, reach=(1,) * missing + source
         )
     return result
+
+
+def _padded(call: Call) -> object:
+    """Label what constants are laid around: along a channel's axis they are channels of their own.
+
+    Along other axes, a constant is the same in all channels, so it is one of the channel's values.
+    """
+    if call.values.get("mode", "constant") != "constant":
+        return _moved(call)
+    x, widths = call.operand(0), call.args[1]
+    assert isinstance(widths, (list, tuple))
+    ndim = len(x.shape)
+    labels = []
+    for label in tidy(call.axes.ids, x.labels):
+        own = [
+            width if ndim - 1 - i // 2 in label.dims else 0 for i, width in enumerate(widths)
+        ]
+        ids = torch.constant_pad_nd(label.ids, own, -1)
+        missing = ids < 0
+        ids[missing] = call.axes.ids.fresh(int(missing.sum()))
+        labels.append(Label(ids))
+        call.axes.ids.sign(ids[missing])
+        call.axes.ids.sign(ids)
+    return call.result(labels)
 
 
 def _blank(call: Call) -> object:
@@ -102,7 +124,7 @@ def _index(call: Call) -> Labelled | None:
     looked_up = {d for d, i in enumerate(indices) if isinstance(i, Labelled)}
     over.ordered(call.axes, x, looked_up, call.where)
     kept = Labelled(x.shape, tuple(la for la in labels if not la.dims & looked_up), x.is_active)
-    moved = move(call.axes, torch.ops.aten.index, (kept, known), {})
+    moved = move(call.axes, "index", (kept, known), {})
     return call.result(moved[0] if moved else ())
 
 
@@ -188,13 +210,14 @@ def _prelu(call: Call) -> object:
 
 
 def _glu(call: Call) -> Labelled:
-    halves = move(call.axes, torch.ops.aten.chunk, (call.operand(0), 2, call.number("dim")), {})
+    halves = move(call.axes, "chunk", (call.operand(0), 2, call.number("dim")), {})
     operands = [Labelled(call.shape(), tuple(labels), call.is_active) for labels in halves]
     return join(call.axes, operands, call.where)[0] if operands else call.result(())
 
 
 _RULES: dict[str, Rule] = {
     **products.RULES,
+    **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
     "index": _index,
     "embedding": _embedding,
     **dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax"), _softmax),

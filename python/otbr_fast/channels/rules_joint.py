@@ -15,7 +15,8 @@ def join(
     """Label the result of an operation entry by entry on operands that are broadcast.
 
     Channels that meet in one entry are one channel. A channel that meets what does not vary along
-    its axes is left alone; one that meets what varies, but has no channel there, is fixed.
+    its axes is left alone; one that meets what varies there, but has no channel, is bound to its
+    place.
 
     Returns
     -------
@@ -58,7 +59,7 @@ def _joined(axes: Axes, a: Labelled, b: Labelled, why: str, summed: set[int]) ->
             continue
         partner = _partner(label, left)
         if partner is None:
-            axes.ids.fix(label.ids, why)
+            labels.extend(_bound(axes, label, b, why))
             continue
         left.remove(partner)
         axes.ids.unify(label.ids, partner.ids, why)
@@ -70,7 +71,7 @@ def _joined(axes: Axes, a: Labelled, b: Labelled, why: str, summed: set[int]) ->
         if _is_constant(a, label):
             labels.append(_kept(axes, label, b, is_active))
         else:
-            axes.ids.fix(label.ids, why)
+            labels.extend(_bound(axes, label, a, why))
     shape = tuple(torch.broadcast_shapes(a.shape, b.shape))
     reach = tuple(torch.broadcast_shapes(a.extent, b.extent))
     return Labelled(shape, tidy(axes.ids, labels), is_active, reach=reach)
@@ -80,12 +81,24 @@ def _is_constant(operand: Labelled, label: Label) -> bool:
     return all(operand.extent[d] == 1 for d in label.dims)
 
 
+def _bound(axes: Axes, label: Label, other: Labelled, why: str) -> list[Label]:
+    """Bind channels to their places along the axes on which what they meet varies.
+
+    If it varies along all of the channels' axes, they are fixed.
+    """
+    varying = frozenset(d for d in label.dims if other.extent[d] > 1)
+    if varying == label.dims:
+        axes.ids.fix(label.ids, why)
+        return []
+    axes.ids.block(label.ids, varying)
+    return [Label(label.ids)]
+
+
 def _partner(label: Label, others: Sequence[Label]) -> Label | None:
     """Return the label that varies along most of the same axes."""
-    overlap = [len(label.dims & other.dims) - len(label.dims ^ other.dims) / 100 for other in others]
-    meets = [bool(label.dims & other.dims) for other in others]
-    best = max(range(len(others)), key=lambda i: (meets[i], overlap[i]), default=None)
-    return others[best] if best is not None and meets[best] else None
+    meeting = [other for other in others if other.dims & label.dims]
+    same = (len(other.dims & label.dims) - len(other.dims ^ label.dims) for other in meeting)
+    return max(zip(same, range(len(meeting)), meeting, strict=True), default=(0, 0, None))[2]
 
 
 def _kept(axes: Axes, label: Label, owner: Labelled, is_active: bool) -> Label:

@@ -6,10 +6,8 @@ import string
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-
 from otbr_fast.channels.call import Call
-from otbr_fast.channels.labels import Label, Labelled, compact
+from otbr_fast.channels.labels import Labelled, compact
 from otbr_fast.channels.rules_contract import contract
 from otbr_fast.channels.rules_joint import join
 from otbr_fast.channels.rules_reduce import mix
@@ -90,17 +88,19 @@ def _convolution(call: Call) -> Labelled:
     labels = []
     for label in made.labels:
         n, g, o, *places = label.ids.shape
-        whole = label.ids.expand(n, groups if g * o > 1 else 1, made.shape[2] if g * o > 1 else 1,
-                                 *places)
-        merged = whole.flatten(1, 2)
+        if g * o > 1:
+            g, o = made.shape[1:3]
+        merged = label.ids.expand(n, g, o, *places).flatten(1, 2)
         missing = [1] * (len(x.shape) - merged.ndim)
-        labels.append(Label(compact(merged.reshape(*merged.shape, *missing))))
+        ids = compact(merged.reshape(*merged.shape, *missing))
+        labels.append(replace(label, ids=ids))
     return _biased(call, call.result(labels), "bias", 1)
 
 
 def _is_pointwise(call: Call, weight: Labelled, n_dims: int) -> bool:
     """Tell whether a convolution treats each place by itself."""
-    return all(size == 1 for size in weight.shape[2:]) and call.shape()[2:] == call.operand(0).shape[2:]
+    is_single = all(size == 1 for size in weight.shape[2:])
+    return is_single and call.shape()[2:] == call.operand(0).shape[2:]
 
 
 def _biased(call: Call, made: Labelled, name: str, dim: int) -> Labelled:
@@ -127,7 +127,7 @@ def _attention(call: Call) -> Labelled:
 
 
 def _repeated(call: Call, x: Labelled, times: int) -> Labelled:
-    moved = move(call.axes, torch.ops.aten.repeat_interleave, (x, times, -3), {})
+    moved = move(call.axes, "repeat_interleave", (x, times, -3), {})
     shape = (*x.shape[:-3], x.shape[-3] * times, *x.shape[-2:])
     return Labelled(shape, tuple(moved[0] if moved else ()), x.is_active)
 

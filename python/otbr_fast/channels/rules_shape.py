@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import fx
@@ -15,7 +16,7 @@ MOVING = frozenset(
     swapdims flatten unflatten squeeze unsqueeze expand expand_as select slice narrow chunk split
     split_with_sizes unbind tensor_split cat concat stack hstack vstack roll flip repeat tile
     repeat_interleave pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle pad
-    constant_pad_nd unfold im2col diagonal index index_select
+    unfold im2col diagonal index index_select
     """.split()
 )
 """Names of ATen operations that move entries."""
@@ -30,15 +31,15 @@ COPYING = frozenset(
 
 
 def move(
-    axes: Axes, operation: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]
+    axes: Axes, name: str, args: Sequence[object], kwargs: dict[str, object]
 ) -> list[list[Label]]:
     """Label what an operation that moves entries makes.
 
     Parameters
     ----------
     axes : Axes
-    operation : callable
-        The operation; it is called with ids in place of the operands' numbers.
+    name : str
+        Of the ATen operation; it is called with ids in place of the operands' numbers.
     args, kwargs
         What it was called with.
 
@@ -47,11 +48,17 @@ def move(
     list of list of Label
         The labels of each output.
     """
+    operation = getattr(torch.ops.aten, _SAME.get(name, name))
     operands = operands_of(args, kwargs)
     outputs: list[list[Label]] = []
     for slot in _slots(axes, operands):
+        if name in ("cat", "concat"):
+            _unify_tokens(axes, slot, args)
         ids = iter(
-            [_full(label, operand.shape) for label, operand in zip(slot, operands, strict=True)]
+            [
+                _full(axes, label, operand, _dims(slot))
+                for label, operand in zip(slot, operands, strict=True)
+            ]
         )
 
         def substitute(arg: object, ids: object = ids) -> object:
@@ -71,6 +78,21 @@ def move(
     return [list(tidy(axes.ids, labels)) for labels in outputs]
 
 
+_SAME = {"view": "reshape", "_unsafe_view": "reshape", "view_as": "reshape_as"}
+"""Views need numbers that lie in order in memory, but ids need not."""
+
+
+def _unify_tokens(axes: Axes, slot: Sequence[Label | None], args: Sequence[object]) -> None:
+    """Make one what is laid side by side, but not along its channels' axis: tokens of one kind."""
+    dim = args[1] if len(args) > 1 else 0
+    assert isinstance(dim, int)
+    labels = [label for label in slot if label is not None]
+    if any(dim % label.ids.ndim in label.dims for label in labels):
+        return
+    for label in labels[1:]:
+        axes.ids.unify(labels[0].ids, label.ids, "tokens side by side")
+
+
 def operands_of(*args: object) -> list[Labelled]:
     """Return all labelled operands among arguments, in the order in which they are met."""
     found: list[Labelled] = []
@@ -84,10 +106,22 @@ def operands_of(*args: object) -> list[Labelled]:
     return found
 
 
-def _full(label: Label | None, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return ids for each entry, without using memory for those that repeat."""
-    ids = torch.tensor(FIXED) if label is None else label.ids
-    return ids.expand(shape)
+def _full(
+    axes: Axes, label: Label | None, operand: Labelled, dims: frozenset[int]
+) -> torch.Tensor:
+    """Return ids for each entry, without using memory for those that repeat.
+
+    A constant that is the same everywhere is made of channels of its own.
+    """
+    if label is not None:
+        return label.ids.expand(operand.shape)
+    is_uniform = operand.reach is not None and all(size == 1 for size in operand.reach)
+    if operand.is_active or not is_uniform:
+        return torch.tensor(FIXED).expand(operand.shape)
+    shape = [size if d in dims else 1 for d, size in enumerate(operand.shape)]
+    ids = axes.ids.fresh(math.prod(shape)).view(shape)
+    axes.ids.sign(ids)
+    return ids.expand(operand.shape)
 
 
 def _slots(axes: Axes, operands: Sequence[Labelled]) -> list[list[Label | None]]:

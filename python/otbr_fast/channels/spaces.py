@@ -96,7 +96,7 @@ class _Builder:
                     fixed.setdefault((axis.tensor, axis.dim), why)
                 continue
             summed = np.isin(group, everything[np.array(sorted(self.found.summed), dtype=int)])
-            kind: Kind = "stream" if summed.any() else "internal"
+            kind: Kind = "stream" if summed.any() and len(writers) > 1 else "internal"
             name = _name(writers[0].tensor, spaces)
             carried, readers = self._of(axes, "carried"), self._of(axes, "reader")
             spaces.append(Space(name, kind, writers, carried, readers, own_blocks))
