@@ -28,6 +28,11 @@ class Call:
     where: str
     summed: frozenset[int] = frozenset()  # channels that several activations were added to
 
+    @property
+    def why(self) -> str:
+        """The reason of what becomes fixed by this operation."""
+        return f"meets what has no channels, at {self.where}"
+
     @cached_property
     def name(self) -> str:
         """The operation's name, without overload and the underscore of those that write."""
@@ -94,7 +99,7 @@ class Call:
             if self.values.get(name) is not None:
                 other = self.operand(name)
                 operands.append(other if dim is None else other.placed(dim, len(x.shape)))
-        return join(self.axes, operands, self.where)[0]
+        return join(self.axes, operands, self.why)[0]
 
 
 def constant(value: object) -> Labelled:

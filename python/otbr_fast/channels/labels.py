@@ -110,14 +110,16 @@ class Ids:
 
         ``why`` is the reason noted for those that become fixed.
         """
-        one, other = (self.roots(ids).numpy().ravel() for ids in torch.broadcast_tensors(a, b))
+        one, other = (
+            ids.numpy().ravel() for ids in broadcast_together(self.roots(a), self.roots(b))
+        )
         differ = one != other
         if not differ.any():
             return
         pairs = np.unique(np.stack([one[differ], other[differ]]), axis=1)
-        ids, places = np.unique(pairs, return_inverse=True)
-        places = places.reshape(pairs.shape)
-        joined = sparse.coo_array((np.ones(places.shape[1]), places), shape=(ids.size, ids.size))
+        ids = np.unique(pairs)
+        places = (np.searchsorted(ids, pairs[0]), np.searchsorted(ids, pairs[1]))
+        joined = sparse.coo_array((np.ones(pairs.shape[1]), places), shape=(ids.size, ids.size))
         _, group = csgraph.connected_components(joined, directed=False)
         smallest = np.full(group.max() + 1, len(self))
         np.minimum.at(smallest, group, ids)
@@ -190,9 +192,7 @@ class Axes:
         for dim, size in enumerate(shape):
             if size > 1:
                 ids = self._register((name, dim, 1), size)
-                labels.append(
-                    Label(_along(ids, dim, len(shape)), axes=frozenset({(name, dim, 1)}))
-                )
+                labels.append(Label(_along(ids, dim, len(shape)), axes=frozenset({(name, dim, 1)})))
         return Labelled(tuple(shape), tuple(labels), is_active=False, name=name)
 
     def grouped(self, weight: Labelled, groups: int) -> Labelled:
@@ -224,6 +224,12 @@ class Axes:
 
 def _along(ids: torch.Tensor, dim: int, ndim: int) -> torch.Tensor:
     return ids.view([-1 if d == dim else 1 for d in range(ndim)])
+
+
+def broadcast_together(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Expand two tensors of ids to their common shape."""
+    shape = np.broadcast_shapes(tuple(a.shape), tuple(b.shape))
+    return a.expand(shape), b.expand(shape)
 
 
 def compact(ids: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from otbr_fast.channels import rules_reduce as over
 from otbr_fast.channels import rules_product as products
+from otbr_fast.channels import rules_reduce as over
 from otbr_fast.channels.call import Call, constant
 from otbr_fast.channels.labels import Label, Labelled, tidy
 from otbr_fast.channels.rules_joint import join
@@ -17,17 +17,26 @@ Rule = Callable[[Call], object]
 """Labels an operation's results; returns ``None`` if it does not understand it after all."""
 
 _POINTWISE = frozenset(
-    """
-    hardswish hardsigmoid hardtanh relu6 leaky_relu elu selu celu softplus mish silu gelu rsub
-    clamp clip square threshold softsign log_sigmoid rrelu where masked_fill zero fill
-    """.split()
-)
+    {
+        "hardswish", "hardsigmoid", "hardtanh", "relu6", "leaky_relu", "elu", "selu",
+        "celu", "softplus", "mish", "silu", "gelu", "rsub", "clamp", "clip", "square",
+        "threshold", "softsign", "log_sigmoid", "rrelu", "where", "masked_fill", "zero",
+        "fill",
+    }
+)  # fmt: skip
 """Operations entry by entry to which torch gives no tag that says so."""
 _SUMS = frozenset({"add", "sub", "rsub"})
 _BLANK = frozenset(
-    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty".split()
-)
-_JOINING = frozenset("cat concat stack hstack vstack".split())
+    {
+        "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones",
+        "new_full", "new_empty",
+    }
+)  # fmt: skip
+_JOINING = frozenset(
+    {
+        "cat", "concat", "stack", "hstack", "vstack",
+    }
+)  # fmt: skip
 _CHECKS = ("_assert", "sym_constrain")
 
 
@@ -56,16 +65,17 @@ def _pointwise(call: Call) -> Labelled:
         for arg in (*call.args, *call.kwargs.values())
         if isinstance(arg, (Labelled, torch.Tensor))
     ]
-    result, call.summed = join(
-        call.axes, operands, call.where, is_sum=call.name in _SUMS
-    )
+    result, call.summed = join(call.axes, operands, call.why, is_sum=call.name in _SUMS)
     return result
 
 
 def _moved(call: Call) -> object:
     args, kwargs = call.args, call.kwargs
     if call.name in _JOINING:  # the tensors, constants among them
-        args = ([part if isinstance(part, Labelled) else constant(part) for part in args[0]], *args[1:])  # type: ignore[attr-defined]
+        parts = args[0]
+        assert isinstance(parts, (list, tuple))
+        joined = [part if isinstance(part, Labelled) else constant(part) for part in parts]
+        args = (joined, *args[1:])
     outputs = move(call.axes, call.name, args, kwargs)
     value = call.node.meta["val"]
     if isinstance(value, (tuple, list)):
@@ -93,9 +103,7 @@ def _padded(call: Call) -> object:
     ndim = len(x.shape)
     labels = []
     for label in tidy(call.axes.ids, x.labels):
-        own = [
-            width if ndim - 1 - i // 2 in label.dims else 0 for i, width in enumerate(widths)
-        ]
+        own = [width if ndim - 1 - i // 2 in label.dims else 0 for i, width in enumerate(widths)]
         ids = torch.constant_pad_nd(label.ids, own, -1)
         missing = ids < 0
         ids[missing] = call.axes.ids.fresh(int(missing.sum()))
@@ -122,7 +130,7 @@ def _index(call: Call) -> Labelled | None:
     known = [i if isinstance(i, torch.Tensor) or i is None else _first(i) for i in indices]
     labels = list(tidy(call.axes.ids, x.labels))
     looked_up = {d for d, i in enumerate(indices) if isinstance(i, Labelled)}
-    over.ordered(call.axes, x, looked_up, call.where)
+    over.ordered(call.axes, x, looked_up, call.why)
     kept = Labelled(x.shape, tuple(la for la in labels if not la.dims & looked_up), x.is_active)
     moved = move(call.axes, "index", (kept, known), {})
     return call.result(moved[0] if moved else ())
@@ -137,13 +145,13 @@ def _first(index: object) -> torch.Tensor:
 def _embedding(call: Call) -> Labelled:
     """Label the rows that are looked up: their entries are written, and the rows are fixed."""
     weight = call.operand(0)
-    labels = over.ordered(call.axes, weight, [0], f"{call.where} looks its rows up")
+    labels = over.ordered(call.axes, weight, [0], f"its rows are looked up, at {call.where}")
     ndim = len(call.shape())
     found = []
     for label in labels:
         call.axes.note(label, "writer")
         found.append(Label(label.ids.view([1] * (ndim - 1) + [-1])))
-        call.summed |= frozenset(label.ids.unique().tolist())
+        call.summed |= frozenset(label.ids.ravel().tolist())
     return call.result(found)
 
 
@@ -163,12 +171,12 @@ def _reduction(call: Call) -> Labelled:
 
 def _cumulative(call: Call) -> Labelled:
     x = call.operand(0)
-    return call.result(over.ordered(call.axes, x, [call.number("dim")], call.where))
+    return call.result(over.ordered(call.axes, x, [call.number("dim")], call.why))
 
 
 def _pooled(call: Call) -> object:
     n_dims = int(call.name[call.name.index("d", -2 if call.name[-1] == "d" else 0) - 1])
-    labels = over.pool(call.axes, call.operand(0), n_dims, call.shape(), call.where)
+    labels = over.pool(call.axes, call.operand(0), n_dims, call.shape(), call.why)
     if isinstance(call.node.meta["val"], (tuple, list)):
         return (call.result(labels), call.result((), 1))
     return call.result(labels)
@@ -212,7 +220,7 @@ def _prelu(call: Call) -> object:
 def _glu(call: Call) -> Labelled:
     halves = move(call.axes, "chunk", (call.operand(0), 2, call.number("dim")), {})
     operands = [Labelled(call.shape(), tuple(labels), call.is_active) for labels in halves]
-    return join(call.axes, operands, call.where)[0] if operands else call.result(())
+    return join(call.axes, operands, call.why)[0] if operands else call.result(())
 
 
 _RULES: dict[str, Rule] = {
@@ -220,7 +228,9 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("pad", "constant_pad_nd"), _padded),
     "index": _index,
     "embedding": _embedding,
-    **dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax"), _softmax),
+    **dict.fromkeys(
+        ("softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax"), _softmax
+    ),
     **dict.fromkeys(
         ("mean", "sum", "amax", "amin", "var", "std", "logsumexp", "linalg_vector_norm", "norm"),
         _reduction,

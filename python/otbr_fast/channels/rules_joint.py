@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
-from otbr_fast.channels.labels import Axes, Label, Labelled, tidy
+from otbr_fast.channels.labels import Axes, Label, Labelled, broadcast_together, tidy
 
 
 def join(
@@ -64,16 +64,16 @@ def _joined(axes: Axes, a: Labelled, b: Labelled, why: str, summed: set[int]) ->
         left.remove(partner)
         axes.ids.unify(label.ids, partner.ids, why)
         if a.is_active and b.is_active:
-            summed.update(axes.ids.roots(label.ids).unique().tolist())
-        merged = torch.broadcast_tensors(label.ids, partner.ids)[0]
+            summed.update(axes.ids.roots(label.ids).ravel().tolist())
+        merged = broadcast_together(label.ids, partner.ids)[0]
         labels.append(Label(merged, _carried(axes, label, partner, is_active)))
     for label in left:
         if _is_constant(a, label):
             labels.append(_kept(axes, label, b, is_active))
         else:
             labels.extend(_bound(axes, label, a, why))
-    shape = tuple(torch.broadcast_shapes(a.shape, b.shape))
-    reach = tuple(torch.broadcast_shapes(a.extent, b.extent))
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    reach = np.broadcast_shapes(a.extent, b.extent)
     return Labelled(shape, tidy(axes.ids, labels), is_active, reach=reach)
 
 
@@ -86,6 +86,8 @@ def _bound(axes: Axes, label: Label, other: Labelled, why: str) -> list[Label]:
 
     If it varies along all of the channels' axes, they are fixed.
     """
+    if other.is_active:
+        axes.note(label, "carried")
     varying = frozenset(d for d in label.dims if other.extent[d] > 1)
     if varying == label.dims:
         axes.ids.fix(label.ids, why)

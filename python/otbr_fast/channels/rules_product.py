@@ -29,7 +29,7 @@ def split_axis(x: Labelled, dim: int, parts: int) -> Labelled:
 def _linear(call: Call) -> Labelled:
     x = call.operand(0)
     batch = string.ascii_uppercase[: len(x.shape) - 1]
-    made = contract(call.axes, x, call.operand(1), f"{batch}k,ok->{batch}o", call.where)
+    made = contract(call.axes, x, call.operand(1), f"{batch}k,ok->{batch}o", call.why)
     return _biased(call, made, "bias", -1)
 
 
@@ -39,7 +39,7 @@ def _matmul(call: Call) -> Labelled:
 
 def _addmm(call: Call) -> Labelled:
     made = _product(call, call.operand(1), call.operand(2))
-    return join(call.axes, [made, call.operand(0)], call.where)[0]
+    return join(call.axes, [made, call.operand(0)], call.why)[0]
 
 
 def _product(call: Call, x: Labelled, y: Labelled) -> Labelled:
@@ -47,7 +47,7 @@ def _product(call: Call, x: Labelled, y: Labelled) -> Labelled:
     one = batch[len(batch) - max(len(x.shape) - 2, 0) :] + ("ik" if len(x.shape) > 1 else "k")
     other = batch[len(batch) - max(len(y.shape) - 2, 0) :] + ("kj" if len(y.shape) > 1 else "k")
     kept = batch + "i" * (len(x.shape) > 1) + "j" * (len(y.shape) > 1)
-    return contract(call.axes, x, y, f"{one},{other}->{kept}", call.where)
+    return contract(call.axes, x, y, f"{one},{other}->{kept}", call.why)
 
 
 def _einsum(call: Call) -> Labelled | None:
@@ -60,7 +60,7 @@ def _einsum(call: Call) -> Labelled | None:
     if not plain or any(len(set(letters)) != len(letters) for letters in inputs):
         return None
     x, y = (_operand(each) for each in operands)
-    return contract(call.axes, x, y, equation, call.where)
+    return contract(call.axes, x, y, equation, call.why)
 
 
 def _operand(value: object) -> Labelled:
@@ -83,7 +83,7 @@ def _convolution(call: Call) -> Labelled:
         split_axis(x, 1, groups),
         split_axis(weight, 0, groups),
         f"ngc{place},{filters}{kernel}->{kept}",
-        call.where,
+        call.why,
     )
     labels = []
     for label in made.labels:
@@ -108,7 +108,7 @@ def _biased(call: Call, made: Labelled, name: str, dim: int) -> Labelled:
     if call.values.get(name) is None:
         return made
     bias = call.operand(name).placed(dim, len(made.shape))
-    return join(call.axes, [made, bias], call.where)[0]
+    return join(call.axes, [made, bias], call.why)[0]
 
 
 def _attention(call: Call) -> Labelled:
@@ -118,11 +118,11 @@ def _attention(call: Call) -> Labelled:
     if call.values.get("enable_gqa") and repeats > 1:
         k, v = (_repeated(call, each, repeats) for each in (k, v))
     batch = string.ascii_uppercase[: len(q.shape) - 2]
-    scores = contract(call.axes, q, k, f"{batch}td,{batch}sd->{batch}ts", call.where)
+    scores = contract(call.axes, q, k, f"{batch}td,{batch}sd->{batch}ts", call.why)
     if call.values.get("attn_mask") is not None:
-        scores, _ = join(call.axes, [scores, call.operand("attn_mask")], call.where)
+        scores, _ = join(call.axes, [scores, call.operand("attn_mask")], call.why)
     mix(call.axes, scores, [-1])
-    made = contract(call.axes, scores, v, f"{batch}ts,{batch}se->{batch}te", call.where)
+    made = contract(call.axes, scores, v, f"{batch}ts,{batch}se->{batch}te", call.why)
     return call.result(made.labels)
 
 
@@ -137,6 +137,8 @@ RULES: dict[str, Callable[[Call], object]] = {
     **dict.fromkeys(("matmul", "mm", "bmm"), _matmul),
     **dict.fromkeys(("addmm", "baddbmm"), _addmm),
     "einsum": _einsum,
-    **dict.fromkeys([f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)], _convolution),
+    **dict.fromkeys(
+        [f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)], _convolution
+    ),
     "scaled_dot_product_attention": _attention,
 }

@@ -29,9 +29,7 @@ def reduce(axes: Axes, x: Labelled, dims: Iterable[int], keepdim: bool) -> list[
     if keepdim:
         return passing
     kept = [d for d in range(len(x.shape)) if d not in over]
-    return [
-        replace(la, ids=la.ids.reshape([la.ids.shape[d] for d in kept])) for la in passing
-    ]
+    return [replace(la, ids=la.ids.reshape([la.ids.shape[d] for d in kept])) for la in passing]
 
 
 def pool(axes: Axes, x: Labelled, n_dims: int, output: Sequence[int], why: str) -> list[Label]:

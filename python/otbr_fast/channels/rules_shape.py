@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import fx
 
 from otbr_fast.channels.labels import FIXED, Axes, AxisKey, Label, Labelled, compact, tidy
 
 MOVING = frozenset(
-    """
-    view reshape _unsafe_view view_as reshape_as permute transpose t numpy_T movedim swapaxes
-    swapdims flatten unflatten squeeze unsqueeze expand expand_as select slice narrow chunk split
-    split_with_sizes unbind tensor_split cat concat stack hstack vstack roll flip repeat tile
-    repeat_interleave pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle pad
-    unfold im2col diagonal index index_select
-    """.split()
-)
+    {
+        "view", "reshape", "_unsafe_view", "view_as", "reshape_as", "permute",
+        "transpose", "t", "numpy_T", "movedim", "swapaxes", "swapdims", "flatten",
+        "unflatten", "squeeze", "unsqueeze", "expand", "expand_as", "select", "slice",
+        "narrow", "chunk", "split", "split_with_sizes", "unbind", "tensor_split", "cat",
+        "concat", "stack", "hstack", "vstack", "roll", "flip", "repeat", "tile",
+        "repeat_interleave", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+        "native_channel_shuffle", "pad", "unfold", "im2col", "diagonal", "index",
+        "index_select",
+    }
+)  # fmt: skip
 """Names of ATen operations that move entries."""
 
 COPYING = frozenset(
-    """
-    contiguous clone alias detach to _to_copy type_as lift_fresh_copy dropout feature_dropout
-    alpha_dropout
-    """.split()
-)
+    {
+        "contiguous", "clone", "alias", "detach", "to", "_to_copy", "type_as",
+        "lift_fresh_copy", "dropout", "feature_dropout", "alpha_dropout",
+    }
+)  # fmt: skip
 """Names of those that leave each entry where it is (dropout does, in eval mode)."""
 
 
@@ -53,26 +55,24 @@ def move(
     outputs: list[list[Label]] = []
     for slot in _slots(axes, operands):
         if name in ("cat", "concat"):
-            _unify_tokens(axes, slot, args)
+            _unify_tokens(axes, slot, args[1] if len(args) > 1 else kwargs.get("dim", 0))
         ids = iter(
             [
                 _full(axes, label, operand, _dims(slot))
                 for label, operand in zip(slot, operands, strict=True)
             ]
         )
-
-        def substitute(arg: object, ids: object = ids) -> object:
-            return next(ids) if isinstance(arg, Labelled) else arg  # type: ignore[call-overload]
-
+        if name in _ON_FLOATS:
+            ids = iter([each.double() for each in ids])
         moved = operation(
-            *fx.node.map_aggregate(tuple(args), substitute),
-            **fx.node.map_aggregate(kwargs, substitute),
+            *(_substituted(arg, ids) for arg in args),
+            **{key: _substituted(arg, ids) for key, arg in kwargs.items()},
         )
         keys = frozenset[AxisKey]().union(*(label.axes for label in slot if label))
-        results = [moved] if isinstance(moved, torch.Tensor) else list(moved)  # type: ignore[call-overload]
+        results = [moved] if isinstance(moved, torch.Tensor) else list(moved)
         outputs = outputs or [[] for _ in results]
         for labels, result in zip(outputs, results, strict=True):
-            small = compact(result)
+            small = compact(result.long())
             axes.ids.sign(small)
             labels.append(Label(small, keys))
     return [list(tidy(axes.ids, labels)) for labels in outputs]
@@ -81,10 +81,12 @@ def move(
 _SAME = {"view": "reshape", "_unsafe_view": "reshape", "view_as": "reshape_as"}
 """Views need numbers that lie in order in memory, but ids need not."""
 
+_ON_FLOATS = frozenset({"pad", "im2col"})
+"""Torch has these for floating point numbers only; below 2^53 they are exact ids."""
 
-def _unify_tokens(axes: Axes, slot: Sequence[Label | None], args: Sequence[object]) -> None:
+
+def _unify_tokens(axes: Axes, slot: Sequence[Label | None], dim: object) -> None:
     """Make one what is laid side by side, but not along its channels' axis: tokens of one kind."""
-    dim = args[1] if len(args) > 1 else 0
     assert isinstance(dim, int)
     labels = [label for label in slot if label is not None]
     if any(dim % label.ids.ndim in label.dims for label in labels):
@@ -96,19 +98,26 @@ def _unify_tokens(axes: Axes, slot: Sequence[Label | None], args: Sequence[objec
 def operands_of(*args: object) -> list[Labelled]:
     """Return all labelled operands among arguments, in the order in which they are met."""
     found: list[Labelled] = []
-
-    def look(arg: object) -> object:
+    for arg in args:
         if isinstance(arg, Labelled):
             found.append(arg)
-        return arg
-
-    fx.node.map_aggregate(args, look)
+        elif isinstance(arg, (tuple, list)):
+            found += operands_of(*arg)
+        elif isinstance(arg, Mapping):
+            found += operands_of(*arg.values())
     return found
 
 
-def _full(
-    axes: Axes, label: Label | None, operand: Labelled, dims: frozenset[int]
-) -> torch.Tensor:
+def _substituted(arg: object, ids: Iterator[torch.Tensor]) -> object:
+    """Put ids in place of operands, in the order of `operands_of`."""
+    if isinstance(arg, Labelled):
+        return next(ids)
+    if isinstance(arg, (tuple, list)):
+        return [_substituted(each, ids) for each in arg]
+    return arg
+
+
+def _full(axes: Axes, label: Label | None, operand: Labelled, dims: frozenset[int]) -> torch.Tensor:
     """Return ids for each entry, without using memory for those that repeat.
 
     A constant that is the same everywhere is made of channels of its own.

@@ -57,9 +57,10 @@ def channel_graph(
 def _not_understood(unknown: list[str], graph: ChannelGraph) -> UnsupportedModelError:
     left = [f"{axis.tensor}[{axis.dim}]" for axis in graph.fixed if "not understood" in axis.why]
     shown = ", ".join(left[:6]) + (f" and {len(left) - 6} more" if len(left) > 6 else "")
+    operations = "; ".join(dict.fromkeys(unknown))
     return UnsupportedModelError(
-        f"{'; '.join(dict.fromkeys(unknown))} is not understood. leave_unknown=True leaves in place what it "
-        f"reads ({shown or 'no parameter'}); or hand in the channels as YAML "
+        f"{operations} is not understood. leave_unknown=True leaves in place "
+        f"what it reads ({shown or 'no parameter'}); or hand in the channels as YAML "
         "(`otbr-fast inspect --yaml` writes what was found, to be completed)."
     )
 
@@ -132,9 +133,7 @@ class _Builder:
             if entries.size:
                 channel = order[np.searchsorted(group[order], roots[entries])]
                 by_channel = entries[np.argsort(channel, kind="stable")].reshape(group.size, -1)
-                found[key] = [
-                    Axis(name, key[1], by_channel, key[2]) for name in self._names(key)
-                ]
+                found[key] = [Axis(name, key[1], by_channel, key[2]) for name in self._names(key)]
         return found
 
     def _names(self, key: AxisKey) -> tuple[str, ...]:
@@ -142,11 +141,13 @@ class _Builder:
 
     def _of(self, axes: dict[AxisKey, list[Axis]], role: str) -> tuple[Axis, ...]:
         roles = self.found.axes.roles
-        return tuple(axis for key in roles if key in axes and role in roles[key] for axis in axes[key])
+        return tuple(
+            axis for key in roles if key in axes and role in roles[key] for axis in axes[key]
+        )
 
 
 def _numbered(blocks: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Number blocks from 0, in the order in which they first occur."""
+    """Give blocks the numbers from 0, in the order in which they first occur."""
     _, first, inverse = np.unique(blocks, return_index=True, return_inverse=True)
     rank = np.empty(first.size, dtype=np.int64)
     rank[np.argsort(first)] = np.arange(first.size)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import fx
 
+from otbr_fast.channels.call import Call
 from otbr_fast.channels.labels import Axes, Ids, Label, Labelled, tidy
-from otbr_fast.channels.operations import Call, apply_rule
+from otbr_fast.channels.operations import apply_rule
 from otbr_fast.channels.rules_shape import operands_of
 from otbr_fast.channels.tracing import Traced, location
 
@@ -91,7 +92,7 @@ class _Walk:
         return ()
 
     def _read(self, args: object) -> object:
-        return fx.node.map_arg(args, self.values.__getitem__)  # type: ignore[arg-type]
+        return fx.node.map_arg(args, self.values.__getitem__)  # type: ignore[arg-type, type-var]
 
     def _call(self, node: fx.Node) -> object:
         args, kwargs = self._read(node.args), self._read(node.kwargs)
