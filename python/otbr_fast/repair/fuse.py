@@ -15,7 +15,13 @@ from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.nwc import mass
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.result import LayerReport
-from otbr_fast.repair.transport import LayerTransport, transport_layer
+from otbr_fast.repair.transport import (
+    LayerTransport,
+    neuron_costs,
+    refused,
+    transport_layer,
+    transport_neurons,
+)
 from otbr_fast.repair.weights import kernels, rows, set_kernels
 
 
@@ -79,21 +85,61 @@ def transport_layers(
 
     Transports do not depend on λ, so one call serves any number of `fuse_transported`.
     """
+    return transport_selections(backdoored, [pruned], nwc, chain, config, progress)[0]
+
+
+def transport_selections(
+    backdoored: nn.Module,
+    selections: Sequence[Mapping[str, NDArray[np.bool_]]],
+    nwc: Mapping[str, NDArray[np.float64]],
+    chain: ConvChain,
+    config: RepairConfig,
+    progress: Progress | None = None,
+) -> list[tuple[LayerTransport, ...]]:
+    """Find each layer's transports for several selections of pruned neurons, as of several γ.
+
+    The distances between a layer's neurons, which cost the most, are found once for all of them,
+    and dropped before the next layer's.
+    """
     tell = progress or silent
-    touched = [bool(pruned[layer.name].any()) for layer in chain.layers]
-    layers = chain.layers[touched.index(True) :] if any(touched) else ()
-    transports: list[LayerTransport] = []
-    for done, layer in enumerate(layers, start=1):
-        name = layer.name
-        beta = mass(name, nwc[name], config.mode)
-        weights = rows(backdoored, name)
-        transports.append(
-            transport_layer(
-                name, weights, pruned[name], beta, config.mode, n_threads=config.n_threads
-            )
-        )
+    first = [_first_touched(pruned, chain) for pruned in selections]
+    layers = list(enumerate(chain.layers))[min(first, default=len(chain.layers)) :]
+    found: list[list[LayerTransport]] = [[] for _ in selections]
+    for done, (place, layer) in enumerate(layers, start=1):
+        here = [k for k, start in enumerate(first) if start <= place]
+        masks = [selections[k][layer.name] for k in here]
+        transports = _transport_layer(backdoored, layer.name, masks, nwc[layer.name], config)
+        for k, transport in zip(here, transports, strict=True):
+            found[k].append(transport)
         tell("transport", done, len(layers))
-    return tuple(transports)
+    return [tuple(transports) for transports in found]
+
+
+def _first_touched(pruned: Mapping[str, NDArray[np.bool_]], chain: ConvChain) -> int:
+    """Return the place of the first layer that holds a pruned neuron."""
+    touched = (k for k, layer in enumerate(chain.layers) if pruned[layer.name].any())
+    return next(touched, len(chain.layers))
+
+
+def _transport_layer(
+    backdoored: nn.Module,
+    name: str,
+    masks: Sequence[NDArray[np.bool_]],
+    nwc: NDArray[np.float64],
+    config: RepairConfig,
+) -> list[LayerTransport]:
+    """Find one layer's transports; the published way shares nothing among them."""
+    n_threads = config.n_threads
+    beta = mass(name, nwc, config.mode)
+    weights = rows(backdoored, name)
+    if config.mode == "paper":
+        return [
+            transport_layer(name, weights, mask, beta, "paper", n_threads=n_threads)
+            for mask in masks
+        ]
+    with refused(name):
+        costs = neuron_costs([weights], n_threads=n_threads)
+    return [transport_neurons(name, costs, mask, beta, n_threads=n_threads) for mask in masks]
 
 
 def fuse_transported(

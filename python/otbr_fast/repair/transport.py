@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +16,57 @@ from otbr_fast.errors import RepairError
 from otbr_fast.repair.config import Mode
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NeuronCosts:
+    """What it costs to move one neuron's mass to another: enough for every γ.
+
+    Parameters
+    ----------
+    between : ndarray, shape (n, n)
+        Distances between the neurons.
+    to_zero : ndarray, shape (n,)
+        Distance of each neuron to a pruned one, whose weights are all 0.
+    """
+
+    between: Array
+    to_zero: Array
+
+    def take(self, neurons: NDArray[np.intp]) -> NeuronCosts:
+        """Return the costs among some of the neurons, by their indices."""
+        return NeuronCosts(self.between[np.ix_(neurons, neurons)], self.to_zero[neurons])
+
+
+def neuron_costs(matrices: Sequence[Array], *, n_threads: int | None = None) -> NeuronCosts:
+    """Sum the Euclidean distances between neurons over the weights that make them.
+
+    A sum of metrics is a metric, so what `transport_neurons` relies on holds for any number.
+
+    Parameters
+    ----------
+    matrices : sequence of ndarray, shapes (n, d_w)
+        At least one weight, each with one row for each of the same n neurons.
+    n_threads : int, optional
+        Threads of the distances.
+
+    Raises
+    ------
+    ValueError
+        A weight is not finite, or so large or small that its distances leave float64.
+    """
+    parts = (
+        NeuronCosts(
+            ot.cost_matrix(weights, n_threads=n_threads),
+            ot.cost_matrix(np.zeros_like(weights[:1]), weights, n_threads=n_threads)[0],
+        )
+        for weights in matrices
+    )
+    total = next(parts)
+    for part in parts:
+        total.between[...] += part.between
+        total.to_zero[...] += part.to_zero
+    return total
 
 
 @dataclass(frozen=True)
@@ -106,8 +159,62 @@ def transport_layer(
         The distances are not finite, or the solver's certificate does not prove the plan optimal.
     """
     start = time.perf_counter()
-    solve = _full if mode == "paper" else _reduced
-    spread, plan, solved = solve(name, weights, pruned, beta, n_threads)
+    if mode == "paper":
+        solution = _full(name, weights, pruned, beta, n_threads)
+        return _transport(name, pruned, beta, solution, start)
+    with refused(name):
+        costs = neuron_costs([weights], n_threads=n_threads)
+    found = transport_neurons(name, costs, pruned, beta, n_threads=n_threads)
+    return replace(found, seconds=time.perf_counter() - start)
+
+
+def transport_neurons(
+    name: str,
+    costs: NeuronCosts,
+    pruned: NDArray[np.bool_],
+    beta: Array,
+    *,
+    n_threads: int | None = None,
+) -> LayerTransport:
+    """Find an optimal plan from pruned neurons to the backdoored ones, given all distances.
+
+    This is `transport_layer` in default mode, for costs that several calls share.
+
+    Raises
+    ------
+    RepairError
+        The solver's certificate does not prove the plan optimal.
+    """
+    start = time.perf_counter()
+    solution = _reduced(name, costs, pruned, beta, n_threads)
+    return _transport(name, pruned, beta, solution, start)
+
+
+@contextmanager
+def refused(name: str) -> Iterator[None]:
+    """Name the layer whose weights give no distances or no transport."""
+    try:
+        yield
+    except ValueError as error:
+        raise RepairError(
+            f"layer '{name}': its transport is refused ({error}); check the network's weights"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Solved:
+    value: float = 0.0
+    duality_gap: float = 0.0
+    shape: tuple[int, int] = (0, 0)
+
+
+_Solution = tuple[sparse.csr_array, sparse.csr_array, _Solved]
+
+
+def _transport(
+    name: str, pruned: NDArray[np.bool_], beta: Array, solution: _Solution, start: float
+) -> LayerTransport:
+    spread, plan, solved = solution
     return LayerTransport(
         name=name,
         n_pruned=int(pruned.sum()),
@@ -121,28 +228,20 @@ def transport_layer(
     )
 
 
-@dataclass(frozen=True)
-class _Solved:
-    value: float = 0.0
-    duality_gap: float = 0.0
-    shape: tuple[int, int] = (0, 0)
-
-
-_Solution = tuple[sparse.csr_array, sparse.csr_array, _Solved]
-
-
 def _full(
     name: str, weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
 ) -> _Solution:
     """Solve the problem as it is stated."""
     n = len(weights)
     sources = np.where(pruned[:, None], 0.0, weights)
-    plan, solved = _solve(name, sources, weights, np.full(n, 1 / n), beta, n_threads)
+    with refused(name):
+        cost = ot.cost_matrix(sources, weights, n_threads=n_threads)
+    plan, solved = _solve(name, cost, np.full(n, 1 / n), beta, n_threads)
     return sparse.csr_array(sparse.eye_array(n)), plan, solved
 
 
 def _reduced(
-    name: str, weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
+    name: str, costs: NeuronCosts, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
 ) -> _Solution:
     """Solve what is left when mass that need not move stays and equal rows are one point.
 
@@ -150,7 +249,7 @@ def _reduced(
     inequality some optimal plan leaves min(α_k, β_k) in place. The pruned rows are all the point
     0: they are one source, the last, whose mass is spread evenly over them.
     """
-    n = len(weights)
+    n = pruned.size
     kept = np.flatnonzero(~pruned)
     spread = _spread(pruned)
     supply = np.asarray(spread.astype(bool).sum(axis=0)) / n
@@ -163,12 +262,9 @@ def _reduced(
     if moving <= n * np.finfo(np.float64).eps:  # α = β, to rounding
         return spread, stay, _Solved()
     rows, columns = np.flatnonzero(supply), np.flatnonzero(demand)
-    points = np.zeros((supply.size, weights.shape[1]))
-    points[: kept.size] = weights[kept]
     move, solved = _solve(
         name,
-        points[rows],
-        weights[columns],
+        _moving_costs(costs, kept[rows[rows < kept.size]], rows.size, columns),
         supply[rows] / moving,
         demand[columns] / demand.sum(),
         n_threads,
@@ -178,6 +274,16 @@ def _reduced(
     plan = stay + sparse.csr_array((moving * entries.data, places), shape=stay.shape)
     found = replace(solved, value=moving * solved.value, duality_gap=moving * solved.duality_gap)
     return spread, sparse.csr_array(plan), found
+
+
+def _moving_costs(
+    costs: NeuronCosts, sources: NDArray[np.intp], n_sources: int, targets: NDArray[np.intp]
+) -> Array:
+    """Gather the costs from some neurons, and the point 0 if there is a source more, to targets."""
+    moving = np.empty((n_sources, targets.size), costs.between.dtype)
+    moving[: sources.size] = costs.between[np.ix_(sources, targets)]
+    moving[sources.size :] = costs.to_zero[targets]
+    return moving
 
 
 def _spread(pruned: NDArray[np.bool_]) -> sparse.csr_array:
@@ -191,15 +297,10 @@ def _spread(pruned: NDArray[np.bool_]) -> sparse.csr_array:
 
 
 def _solve(
-    name: str, sources: Array, targets: Array, a: Array, b: Array, n_threads: int | None
+    name: str, cost: Array, a: Array, b: Array, n_threads: int | None
 ) -> tuple[sparse.csr_array, _Solved]:
-    try:
-        cost = ot.cost_matrix(sources, targets, metric="euclidean", n_threads=n_threads)
+    with refused(name):
         result = ot.solve(cost, a, b, n_threads=n_threads)
-    except ValueError as error:
-        raise RepairError(
-            f"layer '{name}': its transport is refused ({error}); check the network's weights"
-        ) from error
     if result.status != "optimal":
         raise RepairError(
             f"layer '{name}': the transport plan is not proven optimal "
