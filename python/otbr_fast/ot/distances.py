@@ -52,6 +52,7 @@ def cost_matrix(
     if Y is not None and X.dtype != Y.dtype:
         X, Y = X.astype(np.float64), Y.astype(np.float64)
     n_threads = count(n_threads, "n_threads", None)
-    out = np.empty((len(X), len(X if Y is None else Y)), X.dtype)  # numpy asks for large pages, which fill faster
+    shape = (len(X), len(X if Y is None else Y))
+    out = np.empty(shape, X.dtype)  # numpy asks for large pages, which fill faster
     _core.cost_matrix(X, Y, metric, n_threads, out)
     return like(out, sources)

@@ -194,7 +194,9 @@ def _repaired(
     )
     for (row, pruned), transports in zip(selected, transported, strict=True):
         for config in row:
-            fused = fuse_transported(original, pruned, transports, config.lambdas[0])
+            fused = fuse_transported(
+                original, pruned, transports, config.lambdas[0], n_threads=config.n_threads
+            )
             yield RepairResult(
                 model=_refined(plan, fused, config),
                 pruned_model=prune(original, pruned),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from scipy import sparse
 from otbr_fast import ot
 from otbr_fast.errors import RepairError
 from otbr_fast.repair.config import Mode
+from otbr_fast.repair.maps import Floats, NeuronMap
 
 Array = NDArray[np.float64]
 
@@ -30,30 +32,31 @@ class NeuronCosts:
         Distance of each neuron to a pruned one, whose weights are all 0.
     """
 
-    between: Array
-    to_zero: Array
+    between: Floats
+    to_zero: Floats
 
     def take(self, neurons: NDArray[np.intp]) -> NeuronCosts:
         """Return the costs among some of the neurons, by their indices."""
         return NeuronCosts(self.between[np.ix_(neurons, neurons)], self.to_zero[neurons])
 
 
-def neuron_costs(matrices: Sequence[Array], *, n_threads: int | None = None) -> NeuronCosts:
+def neuron_costs(matrices: Sequence[Floats], *, n_threads: int | None = None) -> NeuronCosts:
     """Sum the Euclidean distances between neurons over the weights that make them.
 
     A sum of metrics is a metric, so what `transport_neurons` relies on holds for any number.
 
     Parameters
     ----------
-    matrices : sequence of ndarray, shapes (n, d_w)
-        At least one weight, each with one row for each of the same n neurons.
+    matrices : sequence of ndarray of float32 or float64, shapes (n, d_w)
+        At least one weight, each with one row for each of the same n neurons. Distances are of
+        the first one's type.
     n_threads : int, optional
         Threads of the distances.
 
     Raises
     ------
     ValueError
-        A weight is not finite, or so large or small that its distances leave float64.
+        A weight is not finite, or so large or small that its distances leave its type.
     """
     parts = (
         NeuronCosts(
@@ -92,7 +95,9 @@ class LayerTransport:
     solved_shape : (int, int)
         Size of the problem that the solver was given; (0, 0) if nothing had to move.
     seconds : float
-        Wall time taken.
+        Wall time taken; without the distances where `transport_neurons` was given them.
+    mode : {"default", "paper"}
+        Which problem was solved.
     """
 
     name: str
@@ -104,27 +109,67 @@ class LayerTransport:
     duality_gap: float
     solved_shape: tuple[int, int]
     seconds: float
+    mode: Mode = "default"
 
     @property
     def plan(self) -> sparse.csr_array:
         """The plan P, shape (n, n): rows sum to α (uniform), columns to β."""
         return sparse.csr_array(self.spread @ self.grouped_plan)
 
-    def push(self, values: Array) -> Array:
-        """Carry a value of each pruned-network neuron over: Tᵀ values, shape (n, d) to (n, d)."""
-        received = self.grouped_plan.T @ (self.spread.T @ values)
-        return np.asarray(received / self.beta[:, None])
+    @cached_property
+    def received(self) -> NeuronMap:
+        """The masses Pᵀ that each backdoored neuron receives of each pruned-network neuron."""
+        n, n_groups = self.spread.shape
+        group = self.spread.indices
+        member = np.empty(n_groups, dtype=np.int32)  # a neuron of each group, or n for its mean
+        member[group] = np.arange(n)
+        alike = np.flatnonzero(group == n_groups - 1)  # only the last group may have several
+        masses = sparse.csr_array(self.grouped_plan.T)
+        found = NeuronMap(masses.indptr.astype(np.int32), member[masses.indices], masses.data)
+        if alike.size == 1:
+            return found
+        member[-1] = n
+        return replace(found, sources=member[masses.indices], pooled=alike.astype(np.int32))
 
-    def push_inputs(self, kernels: Array) -> Array:
-        """Mix a weight's input channels: W T, for W of shape (n_out, n, height, width)."""
-        by_input = kernels.swapaxes(0, 1)
-        mixed = self.push(by_input.reshape(len(by_input), -1))
-        return mixed.reshape(by_input.shape).swapaxes(0, 1)
+    @cached_property
+    def map(self) -> NeuronMap:
+        """The map Tᵀ = diag(1/β) Pᵀ, for values of the pruned network's neurons."""
+        return self.received.scaled(1 / self.beta)
+
+    @cached_property
+    def map_of_kept(self) -> NeuronMap:
+        """The same for values that are 0 in pruned neurons: nothing is taken of those."""
+        if not self.n_pruned:
+            return self.map
+        group = self.spread.indices
+        pruned = np.flatnonzero(group == group.max())
+        return self.map.without(group.size if pruned.size > 1 else int(pruned[0]))
+
+    def push(self, values: Floats) -> Floats:
+        """Carry values of each pruned-network neuron over: Tᵀ values, shape (n, ...) to (n, ...).
+
+        float32 stays float32, with sums in float64; anything else becomes float64.
+        """
+        n = self.beta.size
+        return self._carried(values, (1, n, -1))
+
+    def push_inputs(self, kernels: Floats) -> Floats:
+        """Mix a weight's input channels: W T, for W of shape (n_out, n, ...), as in `push`."""
+        n_out, n = kernels.shape[:2]
+        return self._carried(kernels, (n_out, n, -1))
+
+    def _carried(self, values: Floats, shape: tuple[int, int, int]) -> Floats:
+        dtype = np.float32 if values.dtype == np.float32 else np.float64
+        source = np.ascontiguousarray(values, dtype=dtype)
+        out = np.empty_like(source)
+        self.received.apply(source.reshape(shape), out.reshape(shape))
+        out.reshape(shape)[...] /= self.beta[:, None]
+        return out
 
 
 def transport_layer(
     name: str,
-    weights: Array,
+    weights: Floats,
     pruned: NDArray[np.bool_],
     beta: Array,
     mode: Mode = "default",
@@ -142,8 +187,8 @@ def transport_layer(
     ----------
     name : str
         The layer's name.
-    weights : ndarray, shape (n, d)
-        The backdoored layer, one row a neuron.
+    weights : ndarray of float32 or float64, shape (n, d)
+        The backdoored layer, one row a neuron. Paper mode takes its distances in float64.
     pruned : ndarray of bool, shape (n,)
         Which neurons are pruned.
     beta : ndarray, shape (n,)
@@ -161,7 +206,7 @@ def transport_layer(
     start = time.perf_counter()
     if mode == "paper":
         solution = _full(name, weights, pruned, beta, n_threads)
-        return _transport(name, pruned, beta, solution, start)
+        return replace(_transport(name, pruned, beta, solution, start), mode=mode)
     with refused(name):
         costs = neuron_costs([weights], n_threads=n_threads)
     found = transport_neurons(name, costs, pruned, beta, n_threads=n_threads)
@@ -229,10 +274,11 @@ def _transport(
 
 
 def _full(
-    name: str, weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
+    name: str, weights: Floats, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
 ) -> _Solution:
     """Solve the problem as it is stated."""
     n = len(weights)
+    weights = np.asarray(weights, dtype=np.float64)
     sources = np.where(pruned[:, None], 0.0, weights)
     with refused(name):
         cost = ot.cost_matrix(sources, weights, n_threads=n_threads)
@@ -278,7 +324,7 @@ def _reduced(
 
 def _moving_costs(
     costs: NeuronCosts, sources: NDArray[np.intp], n_sources: int, targets: NDArray[np.intp]
-) -> Array:
+) -> Floats:
     """Gather the costs from some neurons, and the point 0 if there is a source more, to targets."""
     moving = np.empty((n_sources, targets.size), costs.between.dtype)
     moving[: sources.size] = costs.between[np.ix_(sources, targets)]
@@ -297,7 +343,7 @@ def _spread(pruned: NDArray[np.bool_]) -> sparse.csr_array:
 
 
 def _solve(
-    name: str, cost: Array, a: Array, b: Array, n_threads: int | None
+    name: str, cost: Floats, a: Array, b: Array, n_threads: int | None
 ) -> tuple[sparse.csr_array, _Solved]:
     with refused(name):
         result = ot.solve(cost, a, b, n_threads=n_threads)
