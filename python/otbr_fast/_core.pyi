@@ -12,6 +12,7 @@ __all__ = [
     "cost_matrix",
     "default_threads",
     "entropic_plan",
+    "mix",
     "round_plan",
     "simd_path",
     "solve_entropic",
@@ -91,7 +92,17 @@ class EntropicSolution:
 def simd_path() -> str: ...
 def default_threads() -> int: ...
 def cost_matrix(
-    X: NDArray[Any], Y: NDArray[Any], metric: str, n_threads: int | None, out: NDArray[Any]
+    X: NDArray[Any], Y: NDArray[Any] | None, metric: str, n_threads: int | None, out: NDArray[Any]
+) -> None: ...
+def mix(
+    indptr: NDArray[np.int32],
+    indices: NDArray[np.int32],
+    data: NDArray[np.float64],
+    pooled: NDArray[np.int32],
+    x: NDArray[Any],
+    keep: float,
+    n_threads: int | None,
+    out: NDArray[Any],
 ) -> None: ...
 def solve_exact(
     M: NDArray[Any],

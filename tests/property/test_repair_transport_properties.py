@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from otbr_fast.repair import LayerTransport, Mode, mass, transport_layer
+from otbr_fast.repair import (
+    LayerTransport,
+    Mode,
+    mass,
+    neuron_costs,
+    transport_layer,
+    transport_neurons,
+)
 
 Array = NDArray[np.float64]
 Layer = tuple[Array, NDArray[np.bool_], Array]
@@ -106,3 +113,30 @@ def test_a_layer_that_keeps_its_masses_and_neurons_does_not_move(layer: Layer) -
     assert transport.value == 0
     assert transport.solved_shape == (0, 0)
     np.testing.assert_allclose(transport.push(weights), weights, rtol=1e-12)
+
+
+@given(layer=layers(), seed=st.integers(0, 2**32))
+@settings(max_examples=50)
+def test_several_weights_of_the_same_neurons_add_their_distances(layer: Layer, seed: int) -> None:
+    weights, pruned, beta = layer
+    other = np.random.default_rng(seed).normal(size=(beta.size, 4)) * abs(weights).max()
+    costs = neuron_costs([weights, other])
+    full = full_cost(weights, pruned) + full_cost(other, pruned)
+    best = pots_cost(full, beta)
+    transport = transport_neurons("layer", costs, pruned, beta)
+    scale = max(best, 1e-6 * full.max())
+    assert abs(transport.value - best) <= 1e-9 * scale
+    assert abs((transport.plan.toarray() * full).sum() - best) <= 1e-9 * scale
+    check_marginals(transport, beta)
+
+
+@given(layer=layers(), seed=st.integers(0, 2**32))
+@settings(max_examples=50)
+def test_costs_of_some_neurons_are_those_of_their_rows(layer: Layer, seed: int) -> None:
+    weights = layer[0]
+    chosen = np.flatnonzero(np.random.default_rng(seed).random(len(weights)) < 0.5)
+    some = neuron_costs([weights]).take(chosen)
+    distances = np.linalg.norm(weights[chosen, None] - weights[None, chosen], axis=-1)
+    norms = np.linalg.norm(weights[chosen], axis=-1)
+    np.testing.assert_allclose(some.between, distances, rtol=1e-12, atol=1e-12 * abs(weights).max())
+    np.testing.assert_allclose(some.to_zero, norms, rtol=1e-12)

@@ -95,10 +95,12 @@ def test_a_refused_gamma_takes_no_other_with_it(
 def test_a_refusal_on_the_way_keeps_what_was_made_before(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def choosy(backdoored: Any, pruned: Any, transports: Any, lambda_: float) -> nn.Module:
+    def choosy(
+        backdoored: Any, pruned: Any, transports: Any, lambda_: float, **options: Any
+    ) -> nn.Module:
         if lambda_ == 0.75:
             raise RepairError("not 0.75")
-        return fuse_transported(backdoored, pruned, transports, lambda_)
+        return fuse_transported(backdoored, pruned, transports, lambda_, **options)
 
     monkeypatch.setattr(pipeline, "fuse_transported", choosy)
     ours = Sweep("ours", mode="default", lambdas=(0.5, 0.75))

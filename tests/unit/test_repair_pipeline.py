@@ -276,3 +276,16 @@ def test_the_number_of_classes_can_be_given_where_there_is_no_linear_layer() -> 
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(pydantic.ValidationError):
         RepairConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize("mode", ["default", "paper"])
+def test_a_sweep_finds_what_each_gamma_alone_does(resnet: PreActResNet, mode: Mode) -> None:
+    config = FAST.but(mode=mode)
+    gammas = (0.02, 0.05, 0.1)
+    swept = list(sweep(resnet, INPUTS, config, gammas, (0.5,)))
+    for gamma, result in zip(gammas, swept, strict=True):
+        alone = repair(resnet, INPUTS, config.but(gamma=gamma, lambda_=0.5))
+        assert result.output_hash == alone.output_hash
+        assert [layer.ot_cost for layer in result.layers] == [
+            layer.ot_cost for layer in alone.layers
+        ]

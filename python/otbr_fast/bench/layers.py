@@ -35,7 +35,7 @@ def layer_rows(path: Path, model_name: str | None = None) -> dict[str, Array]:
 
     model, _ = load_checkpoint(path).build(model_name)
     deepest = {layer.out_channels: layer.name for layer in conv_chain(model).layers}
-    return {name: rows(model, name) for _, name in sorted(deepest.items())}
+    return {name: rows(model, name).astype(np.float64) for _, name in sorted(deepest.items())}
 
 
 def layer_problem(rows: Array, share: float, seed: int, dtype: str) -> Problem:

@@ -21,7 +21,7 @@ def cost_matrix(
     ----------
     X : array-like or torch.Tensor, shape (n, d)
     Y : array-like or torch.Tensor, shape (m, d), optional
-        X itself by default.
+        X itself by default, which takes half the work.
     metric : {"euclidean", "sqeuclidean", "cosine"}
         Cosine is 1 - <x, y> / (|x| |y|).
     n_threads : int, optional
@@ -48,10 +48,11 @@ def cost_matrix(
     """
     sources = (X,) if Y is None else (X, Y)
     X = matrix(X, "X")
-    Y = X if Y is None else matrix(Y, "Y")
-    if X.dtype != Y.dtype:
+    Y = None if Y is None else matrix(Y, "Y")
+    if Y is not None and X.dtype != Y.dtype:
         X, Y = X.astype(np.float64), Y.astype(np.float64)
     n_threads = count(n_threads, "n_threads", None)
-    out = np.empty((len(X), len(Y)), X.dtype)  # numpy asks for large pages, which fill faster
+    shape = (len(X), len(X if Y is None else Y))
+    out = np.empty(shape, X.dtype)  # numpy asks for large pages, which fill faster
     _core.cost_matrix(X, Y, metric, n_threads, out)
     return like(out, sources)

@@ -5,7 +5,13 @@ from otbr_fast.repair.choice import Candidate, Proxies, ProxyJudge
 from otbr_fast.repair.config import PUBLISHED_GAMMAS, Mode, Ranking, RepairConfig
 from otbr_fast.repair.distil import distil
 from otbr_fast.repair.evidence import Evidence, gather_evidence, gather_verdict
-from otbr_fast.repair.fuse import fuse, fuse_transported, layer_reports, transport_layers
+from otbr_fast.repair.fuse import (
+    fuse,
+    fuse_transported,
+    layer_reports,
+    transport_layers,
+    transport_selections,
+)
 from otbr_fast.repair.nwc import NeuronValues, mass, neuron_weight_changes, round_as_published
 from otbr_fast.repair.pipeline import repair, sweep
 from otbr_fast.repair.probe import Probe, smallest_probe, universal_perturbation
@@ -15,7 +21,13 @@ from otbr_fast.repair.recalibrate import recalibrate
 from otbr_fast.repair.response import probe_response
 from otbr_fast.repair.result import LayerReport, RepairResult
 from otbr_fast.repair.surrogates import Surrogates, synthesize
-from otbr_fast.repair.transport import LayerTransport, transport_layer
+from otbr_fast.repair.transport import (
+    LayerTransport,
+    NeuronCosts,
+    neuron_costs,
+    transport_layer,
+    transport_neurons,
+)
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classes
 
@@ -29,6 +41,7 @@ __all__ = [
     "LayerReport",
     "LayerTransport",
     "Mode",
+    "NeuronCosts",
     "NeuronValues",
     "Probe",
     "Progress",
@@ -50,6 +63,7 @@ __all__ = [
     "judge",
     "layer_reports",
     "mass",
+    "neuron_costs",
     "neuron_weight_changes",
     "probe_classes",
     "probe_response",
@@ -64,5 +78,7 @@ __all__ = [
     "synthesize",
     "transport_layer",
     "transport_layers",
+    "transport_neurons",
+    "transport_selections",
     "universal_perturbation",
 ]

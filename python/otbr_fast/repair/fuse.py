@@ -6,17 +6,32 @@ import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from otbr_fast.errors import RepairError
+from otbr_fast.repair.blend import blend
 from otbr_fast.repair.channels import ConvChain
 from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.nwc import mass
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.result import LayerReport
-from otbr_fast.repair.transport import LayerTransport, transport_layer
-from otbr_fast.repair.weights import kernels, rows, set_kernels
+from otbr_fast.repair.transport import (
+    LayerTransport,
+    neuron_costs,
+    refused,
+    transport_layer,
+    transport_neurons,
+)
+from otbr_fast.repair.weights import (
+    convolution,
+    kernels,
+    not_finite,
+    own_kernels,
+    rows,
+    set_kernels,
+)
 
 
 def fuse(
@@ -63,7 +78,9 @@ def fuse(
     transports = transport_layers(backdoored, pruned, nwc, chain, config, progress)
     if config.lambda_ == "auto":
         raise RepairError('lambda_="auto" tells no share to fuse with: give a number')
-    fused = fuse_transported(backdoored, pruned, transports, config.lambda_)
+    fused = fuse_transported(
+        backdoored, pruned, transports, config.lambda_, n_threads=config.n_threads
+    )
     return fused, layer_reports(chain, transports)
 
 
@@ -79,21 +96,61 @@ def transport_layers(
 
     Transports do not depend on λ, so one call serves any number of `fuse_transported`.
     """
+    return transport_selections(backdoored, [pruned], nwc, chain, config, progress)[0]
+
+
+def transport_selections(
+    backdoored: nn.Module,
+    selections: Sequence[Mapping[str, NDArray[np.bool_]]],
+    nwc: Mapping[str, NDArray[np.float64]],
+    chain: ConvChain,
+    config: RepairConfig,
+    progress: Progress | None = None,
+) -> list[tuple[LayerTransport, ...]]:
+    """Find each layer's transports for several selections of pruned neurons, as of several γ.
+
+    The distances between a layer's neurons, which cost the most, are found once for all of them,
+    and dropped before the next layer's.
+    """
     tell = progress or silent
-    touched = [bool(pruned[layer.name].any()) for layer in chain.layers]
-    layers = chain.layers[touched.index(True) :] if any(touched) else ()
-    transports: list[LayerTransport] = []
-    for done, layer in enumerate(layers, start=1):
-        name = layer.name
-        beta = mass(name, nwc[name], config.mode)
-        weights = rows(backdoored, name)
-        transports.append(
-            transport_layer(
-                name, weights, pruned[name], beta, config.mode, n_threads=config.n_threads
-            )
-        )
+    first = [_first_touched(pruned, chain) for pruned in selections]
+    layers = list(enumerate(chain.layers))[min(first, default=len(chain.layers)) :]
+    found: list[list[LayerTransport]] = [[] for _ in selections]
+    for done, (place, layer) in enumerate(layers, start=1):
+        here = [k for k, start in enumerate(first) if start <= place]
+        masks = [selections[k][layer.name] for k in here]
+        transports = _transport_layer(backdoored, layer.name, masks, nwc[layer.name], config)
+        for k, transport in zip(here, transports, strict=True):
+            found[k].append(transport)
         tell("transport", done, len(layers))
-    return tuple(transports)
+    return [tuple(transports) for transports in found]
+
+
+def _first_touched(pruned: Mapping[str, NDArray[np.bool_]], chain: ConvChain) -> int:
+    """Return the place of the first layer that holds a pruned neuron."""
+    touched = (k for k, layer in enumerate(chain.layers) if pruned[layer.name].any())
+    return next(touched, len(chain.layers))
+
+
+def _transport_layer(
+    backdoored: nn.Module,
+    name: str,
+    masks: Sequence[NDArray[np.bool_]],
+    nwc: NDArray[np.float64],
+    config: RepairConfig,
+) -> list[LayerTransport]:
+    """Find one layer's transports; the published way shares nothing among them."""
+    n_threads = config.n_threads
+    beta = mass(name, nwc, config.mode)
+    weights = rows(backdoored, name)
+    if config.mode == "paper":
+        return [
+            transport_layer(name, weights, mask, beta, "paper", n_threads=n_threads)
+            for mask in masks
+        ]
+    with refused(name):
+        costs = neuron_costs([weights], n_threads=n_threads)
+    return [transport_neurons(name, costs, mask, beta, n_threads=n_threads) for mask in masks]
 
 
 def fuse_transported(
@@ -101,19 +158,66 @@ def fuse_transported(
     pruned: Mapping[str, NDArray[np.bool_]],
     transports: Sequence[LayerTransport],
     lambda_: float,
+    *,
+    n_threads: int | None = None,
 ) -> nn.Module:
     """Fuse along transports that were found before; see `fuse`."""
-    fused = copy.deepcopy(backdoored)
+    fused = _copy_without(backdoored, [transport.name for transport in transports])
     before: LayerTransport | None = None
     for transport in transports:
-        original = kernels(backdoored, transport.name)
-        moved = np.where(pruned[transport.name][:, None, None, None], 0.0, original)
-        if before is not None:
-            moved = before.push_inputs(moved)
-        moved = transport.push(moved.reshape(len(moved), -1)).reshape(original.shape)
-        set_kernels(fused, transport.name, lambda_ * moved + (1 - lambda_) * original)
+        if transport.mode == "paper":
+            _fuse_published(backdoored, fused, pruned[transport.name], transport, before, lambda_)
+        else:
+            _fuse_layer(backdoored, fused, transport, before, lambda_, n_threads)
         before = transport
     return fused
+
+
+def _copy_without(model: nn.Module, names: Sequence[str]) -> nn.Module:
+    """Copy a network but for the values of some layers' weights, which are to be written."""
+    memo: dict[int, object] = {}
+    for name in names:
+        weight = convolution(model, name).weight
+        empty = torch.empty_like(weight, memory_format=torch.contiguous_format)
+        memo[id(weight)] = nn.Parameter(empty, weight.requires_grad)
+    return copy.deepcopy(model, memo)
+
+
+def _fuse_layer(
+    backdoored: nn.Module,
+    fused: nn.Module,
+    transport: LayerTransport,
+    before: LayerTransport | None,
+    lambda_: float,
+    n_threads: int | None,
+) -> None:
+    """Fuse one layer, in place where its type is one that is computed in."""
+    name = transport.name
+    original, own = kernels(backdoored, name), own_kernels(fused, name)
+    target = np.empty_like(original) if own is None else own
+    inputs = None if before is None else before.map
+    rows = transport.map_of_kept
+    if not blend(original, rows, inputs, lambda_, target, n_threads=n_threads):
+        raise not_finite(name, convolution(fused, name).weight.dtype)
+    if own is None:
+        set_kernels(fused, name, target)
+
+
+def _fuse_published(
+    backdoored: nn.Module,
+    fused: nn.Module,
+    pruned: NDArray[np.bool_],
+    transport: LayerTransport,
+    before: LayerTransport | None,
+    lambda_: float,
+) -> None:
+    """Fuse one layer by the published products, in float64."""
+    original = kernels(backdoored, transport.name).astype(np.float64)
+    moved = np.where(pruned[:, None, None, None], 0.0, original)
+    if before is not None:
+        moved = before.push_inputs(moved)
+    moved = transport.push(moved)
+    set_kernels(fused, transport.name, lambda_ * moved + (1 - lambda_) * original)
 
 
 def layer_reports(

@@ -11,10 +11,13 @@ from torch import nn
 from otbr_fast.errors import RepairError
 from otbr_fast.repair.channels import ConvChain
 from otbr_fast.repair.config import Mode
+from otbr_fast.repair.maps import Floats
 from otbr_fast.repair.weights import rows
 
 NeuronValues = dict[str, NDArray[np.float64]]
 """A value for each neuron, shape (n_out,), for each layer's name."""
+
+_ENTRIES = 1 << 20  # of weights in float64 at a time
 
 MASS_FLOOR = 1e-6
 """Default mode: no neuron's NWC counts for less than this fraction of its layer's mean."""
@@ -35,10 +38,21 @@ def neuron_weight_changes(
     """
     changes: NeuronValues = {}
     for layer in chain.layers:
-        change = np.abs(rows(unlearned, layer.name) - rows(original, layer.name)).sum(axis=1)
+        change = _changes(rows(unlearned, layer.name), rows(original, layer.name))
         if not np.isfinite(change).all():
             raise RepairError(f"layer '{layer.name}' has weights that are not finite")
         changes[layer.name] = change
+    return changes
+
+
+def _changes(after: Floats, before: Floats) -> NDArray[np.float64]:
+    """Sum absolute changes row by row, in float64, of some rows at a time."""
+    together = max(1, _ENTRIES // before.shape[1])
+    changes = np.empty(len(before))
+    for start in range(0, len(before), together):
+        part = slice(start, start + together)
+        change = np.subtract(after[part], before[part], dtype=np.float64)
+        np.abs(change, out=change).sum(axis=1, out=changes[part])
     return changes
 
 

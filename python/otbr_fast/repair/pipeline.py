@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from otbr_fast.repair.choice import Candidate, ProxyJudge
 from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.distil import distil
 from otbr_fast.repair.evidence import Evidence, gather_evidence
-from otbr_fast.repair.fuse import fuse_transported, layer_reports, transport_layers
+from otbr_fast.repair.fuse import fuse_transported, layer_reports, transport_selections
 from otbr_fast.repair.nwc import NeuronValues, neuron_weight_changes, round_as_published
 from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.prune import PrunedMasks, RepairWarning, prune, select_pruned
@@ -177,37 +176,40 @@ def _configs(
 
 def _results(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> Iterator[RepairResult]:
     """Select all that is to be pruned at once, so that what is refused is refused first."""
-    selections = [
-        select_pruned(plan.ranking, row[0].gammas[0], mode=row[0].mode) for row in configs
-    ]
-    return itertools.chain.from_iterable(
-        _repaired(plan, row, pruned) for row, pruned in zip(configs, selections, strict=True)
-    )
+    return _repaired(plan, [(row, _selected(plan, row)) for row in configs])
+
+
+def _selected(plan: _Plan, configs: Sequence[RepairConfig]) -> PrunedMasks:
+    return select_pruned(plan.ranking, configs[0].gammas[0], mode=configs[0].mode)
 
 
 def _repaired(
-    plan: _Plan, configs: Sequence[RepairConfig], pruned: PrunedMasks
+    plan: _Plan, selected: Sequence[tuple[Sequence[RepairConfig], PrunedMasks]]
 ) -> Iterator[RepairResult]:
-    """Repair with one γ and each λ."""
+    """Repair with each γ, whose settings come with what it selects, and each λ."""
     original = plan.original
-    transports = transport_layers(
-        original, pruned, plan.ranking, plan.chain, configs[0], plan.progress
+    selections = [pruned for _, pruned in selected]
+    transported = transport_selections(
+        original, selections, plan.ranking, plan.chain, plan.config, plan.progress
     )
-    for config in configs:
-        fused = fuse_transported(original, pruned, transports, config.lambdas[0])
-        yield RepairResult(
-            model=_refined(plan, fused, config),
-            pruned_model=prune(original, pruned),
-            layers=layer_reports(plan.chain, transports),
-            config=config,
-            device=str(plan.device),
-            versions=show_versions(),
-            input_hash=state_dict_hash(original.state_dict()),
-            ranking=plan.ranking,
-            pruned=pruned,
-            transports=transports,
-            evidence=plan.evidence,
-        )
+    for (row, pruned), transports in zip(selected, transported, strict=True):
+        for config in row:
+            fused = fuse_transported(
+                original, pruned, transports, config.lambdas[0], n_threads=config.n_threads
+            )
+            yield RepairResult(
+                model=_refined(plan, fused, config),
+                pruned_model=prune(original, pruned),
+                layers=layer_reports(plan.chain, transports),
+                config=config,
+                device=str(plan.device),
+                versions=show_versions(),
+                input_hash=state_dict_hash(original.state_dict()),
+                ranking=plan.ranking,
+                pruned=pruned,
+                transports=transports,
+                evidence=plan.evidence,
+            )
 
 
 def _refined(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module:
@@ -241,18 +243,18 @@ def _best(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> RepairResul
     candidates: list[Candidate] = []
     best: RepairResult | None = None
     refused: RepairError | None = None
+    selected: list[tuple[Sequence[RepairConfig], PrunedMasks]] = []
     for row in configs:
         try:
-            results = _results(plan, [row])
+            selected.append((row, _selected(plan, row)))
         except RepairError as error:  # this γ would prune nothing or a whole layer; another may not
             refused = error
-            continue
-        for result in results:
-            config = result.config
-            candidate = judge.candidate(result.model, config.gammas[0], config.lambdas[0])
-            if best is None or candidate.score > max(c.score for c in candidates):
-                best = result
-            candidates.append(candidate)
+    for result in _repaired(plan, selected):
+        config = result.config
+        candidate = judge.candidate(result.model, config.gammas[0], config.lambdas[0])
+        if best is None or candidate.score > max(c.score for c in candidates):
+            best = result
+        candidates.append(candidate)
     if best is None:
         raise refused or RepairError("there is no γ to choose from")
     _warn_if_no_gain(max(c.score for c in candidates))

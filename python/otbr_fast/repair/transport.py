@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +15,61 @@ from scipy import sparse
 from otbr_fast import ot
 from otbr_fast.errors import RepairError
 from otbr_fast.repair.config import Mode
+from otbr_fast.repair.maps import Floats, NeuronMap
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NeuronCosts:
+    """What it costs to move one neuron's mass to another: enough for every γ.
+
+    Parameters
+    ----------
+    between : ndarray, shape (n, n)
+        Distances between the neurons.
+    to_zero : ndarray, shape (n,)
+        Distance of each neuron to a pruned one, whose weights are all 0.
+    """
+
+    between: Floats
+    to_zero: Floats
+
+    def take(self, neurons: NDArray[np.intp]) -> NeuronCosts:
+        """Return the costs among some of the neurons, by their indices."""
+        return NeuronCosts(self.between[np.ix_(neurons, neurons)], self.to_zero[neurons])
+
+
+def neuron_costs(matrices: Sequence[Floats], *, n_threads: int | None = None) -> NeuronCosts:
+    """Sum the Euclidean distances between neurons over the weights that make them.
+
+    A sum of metrics is a metric, so what `transport_neurons` relies on holds for any number.
+
+    Parameters
+    ----------
+    matrices : sequence of ndarray of float32 or float64, shapes (n, d_w)
+        At least one weight, each with one row for each of the same n neurons. Distances are of
+        the first one's type.
+    n_threads : int, optional
+        Threads of the distances.
+
+    Raises
+    ------
+    ValueError
+        A weight is not finite, or so large or small that its distances leave its type.
+    """
+    parts = (
+        NeuronCosts(
+            ot.cost_matrix(weights, n_threads=n_threads),
+            ot.cost_matrix(np.zeros_like(weights[:1]), weights, n_threads=n_threads)[0],
+        )
+        for weights in matrices
+    )
+    total = next(parts)
+    for part in parts:
+        total.between[...] += part.between
+        total.to_zero[...] += part.to_zero
+    return total
 
 
 @dataclass(frozen=True)
@@ -39,7 +95,9 @@ class LayerTransport:
     solved_shape : (int, int)
         Size of the problem that the solver was given; (0, 0) if nothing had to move.
     seconds : float
-        Wall time taken.
+        Wall time taken; without the distances where `transport_neurons` was given them.
+    mode : {"default", "paper"}
+        Which problem was solved.
     """
 
     name: str
@@ -51,27 +109,67 @@ class LayerTransport:
     duality_gap: float
     solved_shape: tuple[int, int]
     seconds: float
+    mode: Mode = "default"
 
     @property
     def plan(self) -> sparse.csr_array:
         """The plan P, shape (n, n): rows sum to α (uniform), columns to β."""
         return sparse.csr_array(self.spread @ self.grouped_plan)
 
-    def push(self, values: Array) -> Array:
-        """Carry a value of each pruned-network neuron over: Tᵀ values, shape (n, d) to (n, d)."""
-        received = self.grouped_plan.T @ (self.spread.T @ values)
-        return np.asarray(received / self.beta[:, None])
+    @cached_property
+    def received(self) -> NeuronMap:
+        """The masses Pᵀ that each backdoored neuron receives of each pruned-network neuron."""
+        n, n_groups = self.spread.shape
+        group = self.spread.indices
+        member = np.empty(n_groups, dtype=np.int32)  # a neuron of each group, or n for its mean
+        member[group] = np.arange(n)
+        alike = np.flatnonzero(group == n_groups - 1)  # only the last group may have several
+        masses = sparse.csr_array(self.grouped_plan.T)
+        found = NeuronMap(masses.indptr.astype(np.int32), member[masses.indices], masses.data)
+        if alike.size == 1:
+            return found
+        member[-1] = n
+        return replace(found, sources=member[masses.indices], pooled=alike.astype(np.int32))
 
-    def push_inputs(self, kernels: Array) -> Array:
-        """Mix a weight's input channels: W T, for W of shape (n_out, n, height, width)."""
-        by_input = kernels.swapaxes(0, 1)
-        mixed = self.push(by_input.reshape(len(by_input), -1))
-        return mixed.reshape(by_input.shape).swapaxes(0, 1)
+    @cached_property
+    def map(self) -> NeuronMap:
+        """The map Tᵀ = diag(1/β) Pᵀ, for values of the pruned network's neurons."""
+        return self.received.scaled(1 / self.beta)
+
+    @cached_property
+    def map_of_kept(self) -> NeuronMap:
+        """The same for values that are 0 in pruned neurons: nothing is taken of those."""
+        if not self.n_pruned:
+            return self.map
+        group = self.spread.indices
+        pruned = np.flatnonzero(group == group.max())
+        return self.map.without(group.size if pruned.size > 1 else int(pruned[0]))
+
+    def push(self, values: Floats) -> Floats:
+        """Carry values of each pruned-network neuron over: Tᵀ values, shape (n, ...) to (n, ...).
+
+        float32 stays float32, with sums in float64; anything else becomes float64.
+        """
+        n = self.beta.size
+        return self._carried(values, (1, n, -1))
+
+    def push_inputs(self, kernels: Floats) -> Floats:
+        """Mix a weight's input channels: W T, for W of shape (n_out, n, ...), as in `push`."""
+        n_out, n = kernels.shape[:2]
+        return self._carried(kernels, (n_out, n, -1))
+
+    def _carried(self, values: Floats, shape: tuple[int, int, int]) -> Floats:
+        dtype = np.float32 if values.dtype == np.float32 else np.float64
+        source = np.ascontiguousarray(values, dtype=dtype)
+        out = np.empty_like(source)
+        self.received.apply(source.reshape(shape), out.reshape(shape))
+        out.reshape(shape)[...] /= self.beta[:, None]
+        return out
 
 
 def transport_layer(
     name: str,
-    weights: Array,
+    weights: Floats,
     pruned: NDArray[np.bool_],
     beta: Array,
     mode: Mode = "default",
@@ -89,8 +187,8 @@ def transport_layer(
     ----------
     name : str
         The layer's name.
-    weights : ndarray, shape (n, d)
-        The backdoored layer, one row a neuron.
+    weights : ndarray of float32 or float64, shape (n, d)
+        The backdoored layer, one row a neuron. Paper mode takes its distances in float64.
     pruned : ndarray of bool, shape (n,)
         Which neurons are pruned.
     beta : ndarray, shape (n,)
@@ -106,8 +204,62 @@ def transport_layer(
         The distances are not finite, or the solver's certificate does not prove the plan optimal.
     """
     start = time.perf_counter()
-    solve = _full if mode == "paper" else _reduced
-    spread, plan, solved = solve(name, weights, pruned, beta, n_threads)
+    if mode == "paper":
+        solution = _full(name, weights, pruned, beta, n_threads)
+        return replace(_transport(name, pruned, beta, solution, start), mode=mode)
+    with refused(name):
+        costs = neuron_costs([weights], n_threads=n_threads)
+    found = transport_neurons(name, costs, pruned, beta, n_threads=n_threads)
+    return replace(found, seconds=time.perf_counter() - start)
+
+
+def transport_neurons(
+    name: str,
+    costs: NeuronCosts,
+    pruned: NDArray[np.bool_],
+    beta: Array,
+    *,
+    n_threads: int | None = None,
+) -> LayerTransport:
+    """Find an optimal plan from pruned neurons to the backdoored ones, given all distances.
+
+    This is `transport_layer` in default mode, for costs that several calls share.
+
+    Raises
+    ------
+    RepairError
+        The solver's certificate does not prove the plan optimal.
+    """
+    start = time.perf_counter()
+    solution = _reduced(name, costs, pruned, beta, n_threads)
+    return _transport(name, pruned, beta, solution, start)
+
+
+@contextmanager
+def refused(name: str) -> Iterator[None]:
+    """Name the layer whose weights give no distances or no transport."""
+    try:
+        yield
+    except ValueError as error:
+        raise RepairError(
+            f"layer '{name}': its transport is refused ({error}); check the network's weights"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Solved:
+    value: float = 0.0
+    duality_gap: float = 0.0
+    shape: tuple[int, int] = (0, 0)
+
+
+_Solution = tuple[sparse.csr_array, sparse.csr_array, _Solved]
+
+
+def _transport(
+    name: str, pruned: NDArray[np.bool_], beta: Array, solution: _Solution, start: float
+) -> LayerTransport:
+    spread, plan, solved = solution
     return LayerTransport(
         name=name,
         n_pruned=int(pruned.sum()),
@@ -121,28 +273,21 @@ def transport_layer(
     )
 
 
-@dataclass(frozen=True)
-class _Solved:
-    value: float = 0.0
-    duality_gap: float = 0.0
-    shape: tuple[int, int] = (0, 0)
-
-
-_Solution = tuple[sparse.csr_array, sparse.csr_array, _Solved]
-
-
 def _full(
-    name: str, weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
+    name: str, weights: Floats, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
 ) -> _Solution:
     """Solve the problem as it is stated."""
     n = len(weights)
+    weights = np.asarray(weights, dtype=np.float64)
     sources = np.where(pruned[:, None], 0.0, weights)
-    plan, solved = _solve(name, sources, weights, np.full(n, 1 / n), beta, n_threads)
+    with refused(name):
+        cost = ot.cost_matrix(sources, weights, n_threads=n_threads)
+    plan, solved = _solve(name, cost, np.full(n, 1 / n), beta, n_threads)
     return sparse.csr_array(sparse.eye_array(n)), plan, solved
 
 
 def _reduced(
-    name: str, weights: Array, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
+    name: str, costs: NeuronCosts, pruned: NDArray[np.bool_], beta: Array, n_threads: int | None
 ) -> _Solution:
     """Solve what is left when mass that need not move stays and equal rows are one point.
 
@@ -150,7 +295,7 @@ def _reduced(
     inequality some optimal plan leaves min(α_k, β_k) in place. The pruned rows are all the point
     0: they are one source, the last, whose mass is spread evenly over them.
     """
-    n = len(weights)
+    n = pruned.size
     kept = np.flatnonzero(~pruned)
     spread = _spread(pruned)
     supply = np.asarray(spread.astype(bool).sum(axis=0)) / n
@@ -163,12 +308,9 @@ def _reduced(
     if moving <= n * np.finfo(np.float64).eps:  # α = β, to rounding
         return spread, stay, _Solved()
     rows, columns = np.flatnonzero(supply), np.flatnonzero(demand)
-    points = np.zeros((supply.size, weights.shape[1]))
-    points[: kept.size] = weights[kept]
     move, solved = _solve(
         name,
-        points[rows],
-        weights[columns],
+        _moving_costs(costs, kept[rows[rows < kept.size]], rows.size, columns),
         supply[rows] / moving,
         demand[columns] / demand.sum(),
         n_threads,
@@ -178,6 +320,16 @@ def _reduced(
     plan = stay + sparse.csr_array((moving * entries.data, places), shape=stay.shape)
     found = replace(solved, value=moving * solved.value, duality_gap=moving * solved.duality_gap)
     return spread, sparse.csr_array(plan), found
+
+
+def _moving_costs(
+    costs: NeuronCosts, sources: NDArray[np.intp], n_sources: int, targets: NDArray[np.intp]
+) -> Floats:
+    """Gather the costs from some neurons, and the point 0 if there is a source more, to targets."""
+    moving = np.empty((n_sources, targets.size), costs.between.dtype)
+    moving[: sources.size] = costs.between[np.ix_(sources, targets)]
+    moving[sources.size :] = costs.to_zero[targets]
+    return moving
 
 
 def _spread(pruned: NDArray[np.bool_]) -> sparse.csr_array:
@@ -191,15 +343,10 @@ def _spread(pruned: NDArray[np.bool_]) -> sparse.csr_array:
 
 
 def _solve(
-    name: str, sources: Array, targets: Array, a: Array, b: Array, n_threads: int | None
+    name: str, cost: Floats, a: Array, b: Array, n_threads: int | None
 ) -> tuple[sparse.csr_array, _Solved]:
-    try:
-        cost = ot.cost_matrix(sources, targets, metric="euclidean", n_threads=n_threads)
+    with refused(name):
         result = ot.solve(cost, a, b, n_threads=n_threads)
-    except ValueError as error:
-        raise RepairError(
-            f"layer '{name}': its transport is refused ({error}); check the network's weights"
-        ) from error
     if result.status != "optimal":
         raise RepairError(
             f"layer '{name}': the transport plan is not proven optimal "

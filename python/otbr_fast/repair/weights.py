@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from otbr_fast.errors import RepairError, UnsupportedModelError
+from otbr_fast.repair.maps import Floats
 
 
 def convolution(model: nn.Module, name: str) -> nn.Conv2d:
@@ -18,18 +17,36 @@ def convolution(model: nn.Module, name: str) -> nn.Conv2d:
     return module
 
 
-def kernels(model: nn.Module, name: str) -> NDArray[np.float64]:
-    """Copy a convolution's weight, shape (n_out, n_in, height, width), in float64."""
-    return np.array(convolution(model, name).weight.detach().cpu().double().numpy())
+def kernels(model: nn.Module, name: str) -> Floats:
+    """Return a convolution's weight, shape (n_out, n_in, height, width), to be read only.
+
+    float32 and float64 on the CPU are not copied; half precision is widened to float32.
+    """
+    values = _computable(convolution(model, name).weight.detach())
+    values.flags.writeable = False
+    return values
 
 
-def rows(model: nn.Module, name: str) -> NDArray[np.float64]:
-    """Copy a convolution's weight with one row a neuron, shape (n_out, n_in * height * width)."""
+def own_kernels(model: nn.Module, name: str) -> Floats | None:
+    """Return the memory of a convolution's weight, or None if nothing is computed there."""
+    weight = convolution(model, name).weight.detach()
+    is_own = weight.dtype in (torch.float32, torch.float64) and weight.is_contiguous()
+    return _computable(weight) if is_own and weight.device.type == "cpu" else None
+
+
+def _computable(weight: torch.Tensor) -> Floats:
+    wide = weight.cpu() if weight.dtype == torch.float64 else weight.cpu().float()
+    values: Floats = wide.contiguous().numpy()
+    return values
+
+
+def rows(model: nn.Module, name: str) -> Floats:
+    """Return a convolution's weight with one row a neuron, as `kernels` does."""
     values = kernels(model, name)
     return values.reshape(len(values), -1)
 
 
-def set_kernels(model: nn.Module, name: str, values: NDArray[np.float64]) -> None:
+def set_kernels(model: nn.Module, name: str, values: Floats) -> None:
     """Write a convolution's weight, cast to its own dtype.
 
     Raises
@@ -40,9 +57,14 @@ def set_kernels(model: nn.Module, name: str, values: NDArray[np.float64]) -> Non
     target = convolution(model, name).weight
     cast = torch.from_numpy(values).to(target.device, target.dtype)
     if not torch.isfinite(cast).all():
-        raise RepairError(
-            f"the fused weight of layer '{name}' is not finite in {target.dtype}; check the "
-            "network's weights, or convert it to float32"
-        )
+        raise not_finite(name, target.dtype)
     with torch.no_grad():
         target.copy_(cast)
+
+
+def not_finite(name: str, dtype: torch.dtype) -> RepairError:
+    """Tell that a fused weight does not fit its type."""
+    return RepairError(
+        f"the fused weight of layer '{name}' is not finite in {dtype}; check the "
+        "network's weights, or convert it to float32"
+    )

@@ -66,7 +66,7 @@ def layer_facts(
             ranking=() if ranking is None else _values(ranking[report.name]),
             pruned=None if pruned is None else _places(pruned[report.name]),
             norms={
-                name: _values(np.linalg.norm(rows(network, report.name), axis=1))
+                name: _values(np.linalg.norm(rows(network, report.name).astype(np.float64), axis=1))
                 for name, network in (networks or {}).items()
             },
             ot_cost=report.ot_cost,

@@ -18,7 +18,7 @@ use crate::problem::MatrixView;
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 use crate::threads::Threads;
-use crate::tiles::{ALIGNMENT, Block, Doubtful, Finish, Side, Sum, aligned, sum, tile_cols};
+use crate::tiles::{ALIGNMENT, Block, Doubtful, Finish, SPARE, Side, Sum, aligned, square, sum, tile_cols};
 
 /// Below this part of |x|² + |y|² a squared distance is computed from the differences.
 const NEAR: f64 = 1.0 / 16.0;
@@ -33,7 +33,11 @@ const CHUNK: (usize, usize) = (192, 96);
 const MANY_ROWS: usize = 1024;
 
 /// Entries of Y that are packed at a time.
-const PACKED: usize = 1 << 22;
+const PACKED: usize = 1 << 24;
+
+/// Rows that are mirrored at a time, and by one task: as many as fill a cache line.
+const MIRRORED: usize = 256;
+const MIRRORED_TOGETHER: usize = 16;
 
 /// What an entry costs besides its components, in multiplications.
 const WORK_PER_ENTRY: usize = 64;
@@ -74,9 +78,51 @@ pub fn cost_matrix<T: Scalar>(
         return Err(Error::Shape { name: "out", unit: "entries", found: out.len(), expected });
     }
     let unit = common_unit::<T>(&x, &y, metric)?;
-    let x = Rows::new("X", x, metric, unit)?;
-    let y = Rows::new("Y", y, metric, unit)?;
-    let finish = finish::<T>(d, metric, unit);
+    let x = Rows::new("X", x, metric, unit, threads)?;
+    let y = Rows::new("Y", y, metric, unit, threads)?;
+    fill(&x, &y, Which::All, finish::<T>(d, metric, unit), out, threads, interrupt)
+}
+
+/// Fill `out` (n × n, row-major) with the distances between all rows of `x` (n × d): those of
+/// `cost_matrix`, at half the work.
+///
+/// # Errors
+/// As `cost_matrix`.
+pub fn self_distances<T: Scalar>(
+    x: MatrixView<'_, T>,
+    metric: Metric,
+    out: &mut [T],
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<()> {
+    let (n, d) = (x.rows(), x.cols());
+    if out.len() != n * n {
+        return Err(Error::Shape { name: "out", unit: "entries", found: out.len(), expected: n * n });
+    }
+    let unit = common_unit::<T>(&x, &x, metric)?;
+    let x = Rows::new("X", x, metric, unit, threads)?;
+    fill(&x, &x, Which::Lower, finish::<T>(d, metric, unit), out, threads, interrupt)?;
+    mirror(out, n, threads, interrupt)
+}
+
+/// Which entries of the matrix are needed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    /// Those on and below the diagonal. Some above it are filled too.
+    Lower,
+}
+
+fn fill<T: Scalar>(
+    x: &Rows<'_, T>,
+    y: &Rows<'_, T>,
+    which: Which,
+    finish: Finish<T>,
+    out: &mut [T],
+    threads: &Threads,
+    interrupt: Interrupt<'_>,
+) -> Result<()> {
+    let (d, m) = (x.raw.cols(), y.raw.rows());
     let chunk = if x.raw.rows() >= MANY_ROWS { CHUNK.0 } else { CHUNK.1 };
     let width = tile_cols::<T>();
     let together = (PACKED / d).next_multiple_of(width).min(m.next_multiple_of(width));
@@ -86,33 +132,59 @@ pub fn cost_matrix<T: Scalar>(
     for first_col in (0..m).step_by(together) {
         let cols = first_col..(first_col + together).min(m);
         let packed = &mut packed[..cols.len().next_multiple_of(width) * d];
-        let y_squares = threads.map_rows_mut(packed, width * d, 1, width * d, interrupt, |panel, out| {
+        threads.map_rows_mut(packed, width * d, 1, width * d, interrupt, |panel, out| {
             let first = cols.start + panel * width;
             dispatch(
                 #[inline(always)]
                 || y.side().pack(first..(first + width).min(cols.end), width, out),
             )
         })?;
-        let (packed, y_squares) = (&*packed, y_squares.concat());
+        let packed = &*packed;
+        let first_row = if which == Which::Lower { cols.start } else { 0 };
         let part =
             chunk * (WORK_PER_CHECK / (chunk * cols.len() * (d + WORK_PER_ENTRY))).max(threads.count());
-        for (part_index, rows) in out.chunks_mut(part * m).enumerate() {
+        for (part_index, rows) in out[first_row * m..].chunks_mut(part * m).enumerate() {
             interrupt.check()?;
             threads.fill_rows(rows, m, chunk, |start, rows| {
-                let first = part_index * part + start;
+                let first = first_row + part_index * part + start;
+                let end = first + rows.len() / m;
+                let last_col = if which == Which::Lower { cols.end.min(end) } else { cols.end };
                 let block = Block {
                     x: x.side(),
+                    y: y.side(),
                     y_packed: packed,
-                    y_squares: &y_squares,
-                    rows: first..first + rows.len() / m,
-                    cols: cols.clone(),
+                    rows: first..end,
+                    cols: cols.start..last_col,
                     finish,
-                    refine: |doubtful: Doubtful<'_, T>| refine(&x, &y, finish, doubtful),
+                    refine: |doubtful: Doubtful<'_, T>| refine(x, y, finish, doubtful),
                     buffers: &buffers,
                 };
                 block.run(&mut rows[cols.start..], m);
             });
         }
+    }
+    Ok(())
+}
+
+/// Copy what is below the diagonal of an n × n matrix to above it.
+fn mirror<T: Scalar>(out: &mut [T], n: usize, threads: &Threads, interrupt: Interrupt<'_>) -> Result<()> {
+    for first in (0..n).step_by(MIRRORED) {
+        interrupt.check()?;
+        let end = (first + MIRRORED).min(n);
+        let (above, below) = out[first * n..].split_at_mut((end - first) * n);
+        for i in 0..end - first {
+            for j in i + 1..end - first {
+                above[i * n + first + j] = above[j * n + first + i];
+            }
+        }
+        threads.fill_rows(above, n, MIRRORED_TOGETHER, |start, rows| {
+            let from = first + start..first + start + rows.len() / n;
+            for (j, row) in below.chunks_exact(n).enumerate() {
+                for (out, &value) in rows[end + j..].iter_mut().step_by(n).zip(&row[from.clone()]) {
+                    *out = value;
+                }
+            }
+        });
     }
     Ok(())
 }
@@ -171,10 +243,18 @@ struct Rows<'a, T: Scalar> {
     raw: MatrixView<'a, T>,
     factor: Vec<f64>,
     values: Cow<'a, [T]>,
+    /// Squared norms, and what `Side` wants after them.
+    squares: Vec<T>,
 }
 
 impl<'a, T: Scalar> Rows<'a, T> {
-    fn new(name: &'static str, raw: MatrixView<'a, T>, metric: Metric, unit: f64) -> Result<Self> {
+    fn new(
+        name: &'static str,
+        raw: MatrixView<'a, T>,
+        metric: Metric,
+        unit: f64,
+        threads: &Threads,
+    ) -> Result<Self> {
         let d = raw.cols();
         let factor = match metric {
             Metric::Cosine => (0..raw.rows())
@@ -194,12 +274,32 @@ impl<'a, T: Scalar> Rows<'a, T> {
             }
             Cow::Owned(values)
         };
-        Ok(Self { raw, factor, values })
+        let mut squares = squares(&values, d, threads);
+        squares.resize(squares.len() + SPARE, T::ONE);
+        Ok(Self { raw, factor, values, squares })
     }
 
     fn side(&self) -> Side<'_, T> {
-        Side { values: &self.values, d: self.raw.cols() }
+        Side { values: &self.values, d: self.raw.cols(), squares: &self.squares }
     }
+}
+
+/// Squared norms of rows of `d` components.
+fn squares<T: Scalar>(values: &[T], d: usize, threads: &Threads) -> Vec<T> {
+    let parts = threads.map_rows(values.len() / d, d, CHUNK.1, |rows| {
+        let rows = &values[rows.start * d..rows.end * d];
+        let mut squares = Vec::with_capacity(rows.len() / d);
+        dispatch(
+            #[inline(always)]
+            || {
+                for row in rows.chunks_exact(d) {
+                    squares.push(square(row));
+                }
+            },
+        );
+        squares
+    });
+    parts.concat()
 }
 
 /// Largest absolute component.

@@ -14,6 +14,7 @@ pub mod exact;
 pub mod forbidden;
 pub mod geometry;
 pub mod interrupt;
+pub mod mix;
 pub mod plan;
 pub mod points;
 mod pricing;

@@ -26,7 +26,7 @@ const PANEL_BYTES: usize = 24 << 10;
 const PARTIAL_BYTES: usize = 768 << 10;
 
 /// Components that are packed at a time, to stay in the first.
-const PACKED_TOGETHER: usize = 32;
+const PACKED_TOGETHER: usize = 128;
 
 /// Entries of the largest tile.
 const MAX_TILE: usize = 12 * 32;
@@ -68,36 +68,41 @@ pub(crate) struct Finish<T> {
 pub(crate) struct Side<'a, T> {
     pub values: &'a [T],
     pub d: usize,
+    /// Squared norms, and 1 for `SPARE` rows after the last.
+    pub squares: &'a [T],
+}
+
+/// At least as many rows as may be missing from a panel.
+pub(crate) const SPARE: usize = 64;
+
+/// Squared norm of a row.
+#[inline(always)]
+pub(crate) fn square<T: Scalar>(row: &[T]) -> T {
+    T::from_f64(sum(
+        row,
+        row,
+        #[inline(always)]
+        |x, _| x * x,
+    ))
 }
 
 impl<T: Scalar> Side<'_, T> {
-    /// Put rows `rows` in panels of `width` rows, component by component, and give back their squared
-    /// norms. Rows missing from the last panel are 0, with a norm of 1.
+    /// Put rows `rows` in panels of `width` rows, component by component. Rows missing from the last
+    /// panel are 0.
     #[inline(always)]
-    pub(crate) fn pack(&self, rows: Range<usize>, width: usize, out: &mut [T]) -> Vec<T> {
-        let mut squares = vec![T::ONE; rows.len().next_multiple_of(width)];
-        let panels = out.chunks_exact_mut(width * self.d).zip(squares.chunks_exact_mut(width));
-        for (panel, (out, squares)) in panels.enumerate() {
+    pub(crate) fn pack(&self, rows: Range<usize>, width: usize, out: &mut [T]) {
+        for (panel, out) in out.chunks_exact_mut(width * self.d).enumerate() {
             let first = rows.start + panel * width;
             let present = width.min(rows.end - first);
             if present < width {
                 out.fill(T::ZERO);
             }
             let values = &self.values[first * self.d..(first + present) * self.d];
-            for (square, row) in squares.iter_mut().zip(values.chunks_exact(self.d)) {
-                *square = T::from_f64(sum(
-                    row,
-                    row,
-                    #[inline(always)]
-                    |x, _| x * x,
-                ));
-            }
             for k in (0..self.d).step_by(PACKED_TOGETHER) {
                 let depth = k..(k + PACKED_TOGETHER).min(self.d);
                 transpose(values, self.d, depth.clone(), width, &mut out[k * width..depth.end * width]);
             }
         }
-        squares
     }
 }
 
@@ -184,9 +189,9 @@ pub(crate) struct Doubtful<'a, T> {
 /// Rows `rows` of X against columns `cols` of Y.
 pub(crate) struct Block<'a, T, F> {
     pub x: Side<'a, T>,
-    /// Columns `cols` of Y, packed with the width of a tile, and their squared norms.
+    pub y: Side<'a, T>,
+    /// Columns `cols` of Y, packed with the width of a tile.
     pub y_packed: &'a [T],
-    pub y_squares: &'a [T],
     pub rows: Range<usize>,
     pub cols: Range<usize>,
     pub finish: Finish<T>,
@@ -228,7 +233,7 @@ impl<T: Scalar, F: Fn(Doubtful<'_, T>)> Block<'_, T, F> {
         buffer.resize(padded * d + n_partial + 2 * ALIGNMENT, T::ZERO);
         let (x_packed, partial) = aligned(&mut buffer).split_at_mut(padded * d);
         let partial = aligned(partial);
-        let x_squares = self.x.pack(self.rows.clone(), R, x_packed);
+        self.x.pack(self.rows.clone(), R, x_packed);
         let panels = self.cols.clone().step_by(width).zip(self.y_packed.chunks_exact(width * d));
         let panels: Vec<_> = panels.collect();
         for panels in panels.chunks(together / width) {
@@ -249,7 +254,7 @@ impl<T: Scalar, F: Fn(Doubtful<'_, T>)> Block<'_, T, F> {
                             sums.store(before, width);
                         } else {
                             let out = &mut out[tile * R * stride + (j - self.cols.start)..];
-                            self.put::<S, R>(simd, sums, &x_squares, tile * R, *j, out, stride);
+                            self.put::<S, R>(simd, sums, tile * R, *j, out, stride);
                         }
                     }
                 }
@@ -259,13 +264,11 @@ impl<T: Scalar, F: Fn(Doubtful<'_, T>)> Block<'_, T, F> {
     }
 
     /// Make results of the sums of rows `i..` of the block and columns `j..`.
-    #[allow(clippy::too_many_arguments)] // What is called only once, for its own screen.
     #[inline(always)]
     fn put<S: Simd, const R: usize>(
         &self,
         simd: S,
         mut sums: Tile<T, S, R>,
-        x_squares: &[T],
         i: usize,
         j: usize,
         out: &mut [T],
@@ -273,7 +276,8 @@ impl<T: Scalar, F: Fn(Doubtful<'_, T>)> Block<'_, T, F> {
     ) {
         let width = TILE_VECTORS * T::lanes::<S>();
         let (rows, cols) = (R.min(self.rows.len() - i), width.min(self.cols.end - j));
-        let (x_squares, y_squares) = (&x_squares[i..i + R], &self.y_squares[j - self.cols.start..][..width]);
+        let x_squares = &self.x.squares[self.rows.start + i..][..R];
+        let y_squares = &self.y.squares[j..][..width];
         let trusted = sums.finish(simd, self.finish, x_squares, y_squares);
         if rows == R && cols == width {
             sums.store(out, stride);

@@ -1,6 +1,6 @@
 //! Distances against sums in `f64` of the exact differences.
 
-use otbr_core::cost::{Metric, cost_matrix};
+use otbr_core::cost::{Metric, cost_matrix, self_distances};
 use otbr_core::{Error, Interrupt, MatrixView, Result, Scalar, Threads};
 use proptest::prelude::*;
 
@@ -11,6 +11,25 @@ fn distances<T: Scalar>(x: &[T], y: &[T], d: usize, metric: Metric, threads: &Th
     let y = MatrixView::new("Y", y, m, d, threads)?;
     cost_matrix(x, y, metric, &mut out, threads, Interrupt::never())?;
     Ok(out)
+}
+
+/// Distances among the rows of one matrix, checked to be symmetric, 0 for equal rows and those of
+/// `cost_matrix`, to the bit.
+fn among<T: Scalar + std::fmt::Debug>(x: &[T], d: usize, metric: Metric, threads: &Threads) -> Vec<T> {
+    let n = x.len() / d;
+    let mut out = vec![T::ONE; n * n];
+    let rows = MatrixView::new("X", x, n, d, threads).unwrap();
+    self_distances(rows, metric, &mut out, threads, Interrupt::never()).unwrap();
+    assert_eq!(out, distances(x, x, d, metric, threads).unwrap());
+    for i in 0..n {
+        for j in 0..n {
+            assert_eq!(out[i * n + j], out[j * n + i]);
+            if x[i * d..][..d] == x[j * d..][..d] {
+                assert_eq!(out[i * n + j], T::ZERO);
+            }
+        }
+    }
+    out
 }
 
 /// The documented bound, with NEAR = 1/16.
@@ -82,6 +101,24 @@ proptest! {
         check(&narrow(&x), &narrow(&y), d)?;
     }
 
+    /// Of any number of rows: less than a tile, several chunks, several panels.
+    #[test]
+    fn one_matrix_against_itself_is_symmetric(
+        n in prop_oneof![1usize..40, 90usize..110, 190usize..200],
+        d in prop_oneof![1usize..20, Just(200)],
+        scale in prop_oneof![Just(1e-30f32), Just(1.0), Just(1e30)],
+        seed in any::<u32>(),
+    ) {
+        let number = |k: usize| ((k * 7919 + seed as usize) % 10007) as f32 / 5000.0 - 1.0;
+        let mut x: Vec<f32> = (0..n * d).map(|k| scale * number(k)).collect();
+        let (from, to, zero) = (seed as usize % n, (seed as usize / 7) % n, (seed as usize / 49) % n);
+        x.copy_within(from * d..(from + 1) * d, to * d);
+        x[zero * d..][..d].fill(0.0);
+        among(&x, d, Metric::Euclidean, &Threads::one());
+        let wide: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+        among(&wide, d, Metric::SqEuclidean, &Threads::one());
+    }
+
     #[test]
     fn cosine_is_half_the_square_of_directions((d, (x, y)) in (1usize..60).prop_flat_map(|d| (Just(d), rows(d)))) {
         let found = distances(&x, &y, d, Metric::Cosine, &Threads::one()).unwrap();
@@ -125,7 +162,18 @@ fn threads_do_not_matter() {
     let one = distances(&x, &x, 70, Metric::Euclidean, &Threads::one()).unwrap();
     let three = distances(&x, &x, 70, Metric::Euclidean, &Threads::new(Some(3)).unwrap()).unwrap();
     assert_eq!(one, three);
+    assert_eq!(one, among(&x, 70, Metric::Euclidean, &Threads::new(Some(2)).unwrap()));
     assert!((0..300).all(|i| one[i * 300 + i] == 0.0));
+}
+
+/// Rows so wide that not all columns are packed at a time, and so many that chunks are large.
+#[test]
+fn one_matrix_in_several_panels_against_itself() {
+    for (n, d) in [(250, 1 << 17), (1100, 3)] {
+        let mut x: Vec<f32> = (0..n * d).map(|k| (k * 7919 % 10007) as f32 / 100.0).collect();
+        x.copy_within(3 * d..4 * d, 200 * d);
+        among(&x, d, Metric::Euclidean, &Threads::one());
+    }
 }
 
 #[test]

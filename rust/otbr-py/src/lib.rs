@@ -5,6 +5,7 @@ mod call;
 mod distances;
 mod entropic;
 mod exact;
+mod mix;
 
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
@@ -32,6 +33,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(simd_path, m)?)?;
     m.add_function(wrap_pyfunction!(default_threads, m)?)?;
     m.add_function(wrap_pyfunction!(distances::cost_matrix, m)?)?;
+    m.add_function(wrap_pyfunction!(mix::mix, m)?)?;
     m.add_function(wrap_pyfunction!(exact::solve_exact, m)?)?;
     m.add_function(wrap_pyfunction!(exact::solve_points, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_entropic, m)?)?;
