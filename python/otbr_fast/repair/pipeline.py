@@ -15,6 +15,7 @@ from otbr_fast import models
 from otbr_fast.errors import RepairError
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
+from otbr_fast.repair.balance import balance
 from otbr_fast.repair.channels import ConvChain, conv_chain
 from otbr_fast.repair.choice import Candidate, ProxyJudge
 from otbr_fast.repair.config import RepairConfig
@@ -230,6 +231,15 @@ def _refined(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module:
             seed=config.seed,
             device=plan.device,
             progress=plan.progress,
+        )
+        fused = balance(
+            fused,
+            original,
+            inputs,
+            surrogates,
+            plan.evidence.suspect,
+            seed=config.seed + 1,  # the candidates are judged on other mixtures
+            device=plan.device,
         )
     return fused
 
