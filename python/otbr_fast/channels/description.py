@@ -43,6 +43,7 @@ class _Space(_Strict):
     writers: list[_Axis] = Field(min_length=1)
     carried: list[_Axis] = []
     readers: list[_Axis] = []
+    mixed: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> _Space:
@@ -85,6 +86,7 @@ def to_yaml(graph: ChannelGraph) -> str:
                 "writers": [_described(axis) for axis in space.writers],
                 "carried": [_described(axis) for axis in space.carried],
                 "readers": [_described(axis) for axis in space.readers],
+                "mixed": space.mixed,
             }
             for space in graph.spaces
         ],
@@ -120,6 +122,7 @@ def from_yaml(text: str) -> ChannelGraph:
             tuple(_axis(axis, space.size) for axis in space.carried),
             tuple(_axis(axis, space.size) for axis in space.readers),
             _block_ids(space.blocks, space.size),
+            space.mixed,
         )
         for space in parsed.spaces
     )

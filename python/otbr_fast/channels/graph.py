@@ -77,6 +77,8 @@ class Space:
     blocks : ndarray of int, shape (n_channels,)
         Channels can be exchanged only within a block: a group of a grouped convolution or norm, or
         an attention head. Numbered from 0.
+    mixed : bool
+        Whether an operation takes all channels together, as layer norm and softmax do.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Space:
     carried: tuple[Axis, ...]
     readers: tuple[Axis, ...]
     blocks: NDArray[np.int64]
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         blocks = np.array(self.blocks, dtype=np.int64)
@@ -94,7 +97,8 @@ class Space:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Space)
-            and (self.name, self.kind, self.axes) == (other.name, other.kind, other.axes)
+            and (self.name, self.kind, self.mixed) == (other.name, other.kind, other.mixed)
+            and self.axes == other.axes
             and np.array_equal(self.blocks, other.blocks)
         )
 

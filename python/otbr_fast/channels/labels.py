@@ -185,6 +185,7 @@ class Axes:
     ids: Ids
     found: dict[AxisKey, NDArray[np.int64]] = field(default_factory=dict)
     roles: dict[AxisKey, set[str]] = field(default_factory=dict)
+    mixed: set[int] = field(default_factory=set)  # ids of which all are taken together somewhere
 
     def parameter(self, name: str, shape: Sequence[int]) -> Labelled:
         """Label a parameter: channels of its own along each axis."""

@@ -17,8 +17,10 @@ def mix(axes: Axes, x: Labelled, dims: Iterable[int]) -> list[Label]:
     over = frozenset(d % len(x.shape) for d in dims)
     labels = list(tidy(axes.ids, x.labels))
     for label in labels:
-        if label.dims & over and label.dims - over:
-            axes.ids.block(label.ids, label.dims - over)
+        if label.dims & over:
+            axes.mixed.update(label.ids.ravel().tolist())
+            if label.dims - over:
+                axes.ids.block(label.ids, label.dims - over)
     return labels
 
 

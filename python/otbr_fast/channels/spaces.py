@@ -96,11 +96,12 @@ class _Builder:
                     why = _TIED if is_single else _UNWRITTEN
                     fixed.setdefault((axis.tensor, axis.dim), why)
                 continue
-            summed = np.isin(group, everything[np.array(sorted(self.found.summed), dtype=int)])
+            summed = np.isin(group, everything[_array(self.found.summed)])
             kind: Kind = "stream" if summed.any() and len(writers) > 1 else "internal"
             name = _name(writers[0].tensor, spaces)
             carried, readers = self._of(axes, "carried"), self._of(axes, "reader")
-            spaces.append(Space(name, kind, writers, carried, readers, own_blocks))
+            mixed = bool(np.isin(group, everything[_array(self.found.axes.mixed)]).any())
+            spaces.append(Space(name, kind, writers, carried, readers, own_blocks, mixed))
         rows = tuple(FixedAxis(tensor, dim, why) for (tensor, dim), why in fixed.items())
         return ChannelGraph(tuple(spaces), rows)
 
@@ -144,6 +145,10 @@ class _Builder:
         return tuple(
             axis for key in roles if key in axes and role in roles[key] for axis in axes[key]
         )
+
+
+def _array(ids: set[int]) -> NDArray[np.int64]:
+    return np.array(sorted(ids), dtype=np.int64)
 
 
 def _numbered(blocks: NDArray[np.uint64]) -> NDArray[np.int64]:
