@@ -31,12 +31,13 @@ def probe_response(
 ) -> NeuronValues:
     """Measure each channel's change under probes, relative to its layer.
 
-    For each output channel k of a layer, r_k = mean |a_k(x + d) − a_k(x)| / std a_k(x), over
-    the places and the surrogates x of other classes than the probe d's, then divided by the
-    median of its layer; a channel that several layers write is given their mean. It is the trigger-activated change of Zheng et al. (NeurIPS 2022), with
-    a probe on surrogates in place of the trigger on data; what differs besides: the mean of
-    absolute changes, not the norm of the mean change, and relative to the neuron's own deviation
-    and to its layer, so that neurons of all layers can be ranked together.
+    For each output channel k of a layer, r_k = mean |a_k(x + d) − a_k(x)| / std a_k(x), over the
+    places and the surrogates x of other classes than the probe d's, then divided by the median of
+    its layer; a channel that several layers write is given their mean. It is the trigger-activated
+    change of Zheng et al. (NeurIPS 2022), with a probe on surrogates in place of the trigger on
+    data; what differs besides: the mean of absolute changes, not the norm of the mean change, and
+    relative to the neuron's own deviation and to its layer, so that neurons of all layers can be
+    ranked together.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ class SpaceTransport:
 
 def space_matrices(state: State, space: Space) -> list[Floats]:
     """Return the weights that write a space, one row a channel, in float32 or float64."""
-    return [rows(_computable(state[axis.tensor]), axis).numpy() for axis in space.writers]
+    return [rows(computable(state[axis.tensor]), axis).numpy() for axis in space.writers]
 
 
 def transport_space(
@@ -197,12 +197,12 @@ def fuse_states(
         writers = set(transport.space.writers)
         for axis in transport.space.axes:
             before = carried.get(axis.tensor)
-            tensor = _computable(source[axis.tensor]) if before is None else before
+            tensor = computable(source[axis.tensor]) if before is None else before
             carried[axis.tensor] = transport.carry(tensor, axis, of_kept=axis in writers)
     result = dict(target)
     for name, moved in carried.items():
         own = target[name].detach()
-        mixed = torch.lerp(_computable(own), moved, lambda_)
+        mixed = torch.lerp(computable(own), moved, lambda_)
         result[name] = mixed.to(own.device, own.dtype)
         if not bool(torch.isfinite(result[name]).all()):
             raise RepairError(
@@ -237,7 +237,7 @@ def space_changes(original: State, changed: State, space: Space) -> NDArray[np.f
     """
     found = []
     for axis in space.writers:
-        change = _computable(changed[axis.tensor]) - _computable(original[axis.tensor])
+        change = computable(changed[axis.tensor]) - computable(original[axis.tensor])
         of_writer = rows(change, axis).abs().sum(dim=1, dtype=torch.float64).numpy()
         if not np.isfinite(of_writer).all():
             raise RepairError(f"'{axis.tensor}' has weights that are not finite")
@@ -245,6 +245,7 @@ def space_changes(original: State, changed: State, space: Space) -> NDArray[np.f
     return np.asarray(np.mean(found, axis=0))
 
 
-def _computable(tensor: torch.Tensor) -> torch.Tensor:
+def computable(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on the CPU in a type that is computed in: float64, or else float32."""
     wide = tensor.detach().cpu()
     return wide if wide.dtype == torch.float64 else wide.float()
