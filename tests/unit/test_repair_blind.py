@@ -32,6 +32,7 @@ from otbr_fast.repair import (
     stages_of,
     sweep,
 )
+from otbr_fast.repair.balance import balance
 
 BLIND = RepairConfig(n_surrogates=60)
 QUICK = RepairConfig(n_surrogates=20, distil_steps=2)
