@@ -8,7 +8,7 @@ What is timed is stage 2 for the paper's seven γ with λ = 0.5: from the backdo
 ranking to each γ's fused weights, which are dropped before the next. Networks are PreAct-ResNet18
 with all channels multiplied. Weights are He's initial ones and NWCs lognormal, by a seed.
 
-ours   `transport_selections` and `fuse_transported`; for a linear layer, their parts.
+ours   `transport_selections`, then `fused_layers`, which hands over a layer at a time.
 plain  For each γ a pruned and a fused copy of the network; for each layer torch.cdist, POT's emd
        (numItermax 1e9) and dense products with n x n maps. It repeats everything for each γ, so
        with --plain-gammas it may be timed on some of them; its total is then scaled, and marked ~.
@@ -82,7 +82,7 @@ class Subject:
 
 def ours(subject: Subject, gammas: tuple[float, ...], threads: int) -> Iterator[str]:
     """Yield the name of each part when it is done."""
-    from otbr_fast.repair import RepairConfig, fuse_transported, transport_selections
+    from otbr_fast.repair import RepairConfig, fused_layers, transport_selections
 
     config = RepairConfig(gamma=gammas[0], lambda_=LAMBDA, n_threads=threads)
     selections = [subject.masks(gamma) for gamma in gammas]
@@ -91,7 +91,8 @@ def ours(subject: Subject, gammas: tuple[float, ...], threads: int) -> Iterator[
     )
     yield "transport"
     for masks, transports in zip(selections, transported, strict=True):
-        fuse_transported(subject.model, masks, transports, LAMBDA, n_threads=threads)
+        for _ in fused_layers(subject.model, masks, transports, LAMBDA, n_threads=threads):
+            pass
     yield "weights"
 
 
@@ -109,7 +110,7 @@ def plain(subject: Subject, gammas: tuple[float, ...], threads: int) -> Iterator
         for name in masks:
             if before is None and not masks[name].any():
                 continue
-            W1, W2 = (m.get_submodule(name).weight.detach() for m in (pruned, subject.model))
+            W1, W2 = (m.get_parameter(f"{name}.weight").detach() for m in (pruned, subject.model))
             n = len(W2)
             M = torch.cdist(W1.reshape(n, -1), W2.reshape(n, -1))
             yield "distances"
@@ -121,7 +122,7 @@ def plain(subject: Subject, gammas: tuple[float, ...], threads: int) -> Iterator
             if before is not None:
                 W1 = torch.einsum("oihw,ij->ojhw", W1, before)
             moved = (T.T @ W1.reshape(n, -1)).reshape(W2.shape)
-            fused.get_submodule(name).weight.data = LAMBDA * moved + (1 - LAMBDA) * W2
+            fused.get_parameter(f"{name}.weight").data = LAMBDA * moved + (1 - LAMBDA) * W2
             before = T
             yield "products"
 
@@ -131,7 +132,7 @@ def gram(subject: Subject, gammas: tuple[float, ...], threads: int) -> Iterator[
     import torch
 
     for layer in subject.chain.layers:
-        X = subject.model.get_submodule(layer.name).weight.detach().reshape(layer.out_channels, -1)
+        X = subject.model.get_parameter(f"{layer.name}.weight").detach().flatten(1)
         torch.mm(X, X.T)
     yield "products"
 

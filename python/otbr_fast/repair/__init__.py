@@ -8,6 +8,7 @@ from otbr_fast.repair.evidence import Evidence, gather_evidence, gather_verdict
 from otbr_fast.repair.fuse import (
     fuse,
     fuse_transported,
+    fused_layers,
     layer_reports,
     transport_layers,
     transport_selections,
@@ -58,6 +59,7 @@ __all__ = [
     "distil",
     "fuse",
     "fuse_transported",
+    "fused_layers",
     "gather_evidence",
     "gather_verdict",
     "judge",
