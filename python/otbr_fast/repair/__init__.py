@@ -3,6 +3,7 @@
 from otbr_fast.repair.channels import ConvChain, ConvLayer, conv_chain
 from otbr_fast.repair.choice import Candidate, Proxies, ProxyJudge
 from otbr_fast.repair.config import PUBLISHED_GAMMAS, Mode, Ranking, RepairConfig
+from otbr_fast.repair.costs import NeuronCosts, neuron_costs
 from otbr_fast.repair.distil import distil
 from otbr_fast.repair.evidence import Evidence, gather_evidence, gather_verdict
 from otbr_fast.repair.fuse import (
@@ -24,8 +25,6 @@ from otbr_fast.repair.result import LayerReport, RepairResult
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.transport import (
     LayerTransport,
-    NeuronCosts,
-    neuron_costs,
     transport_layer,
     transport_neurons,
 )

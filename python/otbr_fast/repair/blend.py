@@ -48,13 +48,14 @@ def blend(
     result = out.reshape(1, n_out, -1)
     size = max(1, _ENTRIES // max(1, neurons.shape[2]))
     push, keep = rows.scaled(lambda_), 1 - lambda_
+    buffer = np.empty((1, min(size, n_out), neurons.shape[2]), weight.dtype)
     for start in range(0, n_out, size):
         stop = min(start + size, n_out)
         part, base, target = push.part(start, stop), neurons[:, start:stop], result[:, start:stop]
         if inputs is None:
             part.apply(neurons, target, keep=keep, base=base, n_threads=n_threads)
             continue
-        moved = np.empty_like(target)
+        moved = buffer[:, : stop - start]
         part.apply(neurons, moved, n_threads=n_threads)
         moved, base, target = (x.reshape(stop - start, n_in, -1) for x in (moved, base, target))
         inputs.apply(moved, target, keep=keep, base=base, n_threads=n_threads)

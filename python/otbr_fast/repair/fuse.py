@@ -13,13 +13,13 @@ from otbr_fast.errors import RepairError
 from otbr_fast.repair.blend import blend
 from otbr_fast.repair.channels import ConvChain
 from otbr_fast.repair.config import RepairConfig
+from otbr_fast.repair.costs import neuron_costs
 from otbr_fast.repair.maps import Floats
 from otbr_fast.repair.nwc import mass
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.result import LayerReport
 from otbr_fast.repair.transport import (
     LayerTransport,
-    neuron_costs,
     refused,
     transport_layer,
     transport_neurons,
@@ -168,9 +168,10 @@ def fuse_transported(
         name = transport.name
         original, own = kernels(backdoored, name), own_kernels(fused, name)
         wide = own
-        if wide is None or transport.mode == "paper":
-            is_published = transport.mode == "paper"
-            wide = np.empty(original.shape, np.float64 if is_published else original.dtype)
+        if transport.mode == "paper":
+            wide = np.empty(original.shape)
+        elif wide is None:
+            wide = np.empty_like(original)
         _fuse_layer(original, pruned[name], transport, before, lambda_, wide, n_threads)
         if wide is not own:
             set_kernels(fused, name, wide)
@@ -193,12 +194,16 @@ def fused_layers(
     name : str
         The layer.
     weight : ndarray of float32 or float64, shape (n_out, n_in, height, width)
-        Its fused weight, as `fuse_transported` writes it.
+        Its fused weight, as `fuse_transported` writes it, until the next is asked for: its memory
+        is used again.
     """
+    memory = np.empty(0, np.uint8)
     before: LayerTransport | None = None
     for transport in transports:
         original = kernels(backdoored, transport.name)
-        weight = np.empty_like(original)
+        if memory.size < original.nbytes:
+            memory = np.empty(original.nbytes, np.uint8)
+        weight: Floats = memory[: original.nbytes].view(original.dtype).reshape(original.shape)
         masked = pruned[transport.name]
         _fuse_layer(original, masked, transport, before, lambda_, weight, n_threads)
         yield transport.name, weight
