@@ -15,8 +15,8 @@ from otbr_fast.repair.maps import Floats
 Places = NDArray[np.intp]
 
 MOST_KEPT = 1 << 31
-"""Bytes of distances between all neurons that are kept for every γ. Where there would be more, those
-that a γ needs, at most a quarter, are found for it."""
+"""Bytes of distances between all neurons that are kept for every γ. Where there would be more,
+those that a γ needs, at most a quarter, are found for it."""
 
 
 class NeuronCosts(ABC):
