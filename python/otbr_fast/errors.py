@@ -31,3 +31,7 @@ class AttackError(OtbrFastError):
 
 class OutputExistsError(OtbrFastError):
     """A file would be overwritten without having been asked for."""
+
+
+class ChannelGraphError(OtbrFastError):
+    """A description of a network's channels is malformed, or does not fit the network."""

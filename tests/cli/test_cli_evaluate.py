@@ -15,6 +15,7 @@ from cli_helpers import (
     write_trigger,
 )
 
+from otbr_fast.channels import read_graph
 from otbr_fast.io import state_dict_hash
 
 
@@ -101,6 +102,23 @@ def test_inspect_tells_what_a_repair_would_work_on(tmp_path: Path) -> None:
     shown = Outcome("inspect", suspect).out
     assert "layer4.0.shortcut.0" in shown
     assert facts["weights_sha256"] in shown
+
+
+def test_inspect_tells_the_channels_and_writes_them(tmp_path: Path) -> None:
+    suspect, path = write_suspect(tmp_path), tmp_path / "channels.yaml"
+    facts = Outcome("inspect", suspect, "--yaml", path, "--json").document
+    graph = read_graph(path)
+    assert [space["name"] for space in facts["spaces"]] == [space.name for space in graph.spaces]
+    assert facts["spaces"][0]["kind"] == "stream"
+    assert "layer1.0.conv2.weight[0]" in facts["spaces"][0]["writers"]
+    assert facts["fixed"][0] == {"tensor": "conv1.weight", "dim": 1, "why": "the network's input"}
+    assert Outcome("inspect", suspect, "--yaml", path).code == 1
+    shown = Outcome("inspect", suspect, "--yaml", path, "--overwrite").out
+    assert "layer1.0.bn1.running_var[0]" in shown
+    bare = write_suspect(tmp_path / "bare", described=False)
+    refused = Outcome("inspect", bare, "--yaml", tmp_path / "other.yaml")
+    assert refused.code == 2
+    assert "--input-shape" in refused.err
 
 
 def test_inspect_needs_no_input_shape(tmp_path: Path) -> None:

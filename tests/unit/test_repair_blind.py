@@ -21,17 +21,15 @@ from otbr_fast.repair import (
     ProxyJudge,
     RepairConfig,
     RepairResult,
-    conv_chain,
     distil,
     evidence,
-    fuse,
     gather_evidence,
     pipeline,
     probe_classes,
-    probe_response,
     recalibrate,
     repair,
     select_pruned,
+    stages_of,
     sweep,
 )
 
@@ -147,12 +145,14 @@ def test_a_repair_is_its_public_stages(attacked: Trained) -> None:
     model, inputs = attacked.model, attacked.inputs
     settings = QUICK.but(gamma=0.1, lambda_=0.75)
     told = gather_evidence(model, inputs, CLASSES, settings)
-    chain = conv_chain(model)
-    ranking = probe_response(model, inputs, chain, told.surrogates, told.probes)
+    stages = stages_of(model, inputs, settings)
+    ranking = stages.responses(model, inputs, told, "cpu")
     pruned = select_pruned(ranking, 0.1)
-    expected, _ = fuse(model, pruned, ranking, chain, settings)
+    (transports,) = stages.transports(model, [pruned], ranking, settings, None)
+    expected = stages.fused(model, pruned, transports, settings)
     expected = recalibrate(expected, model, inputs, told.surrogates)
     expected = distil(model, expected, inputs, told.surrogates, told.probes, steps=2)
+    expected = balance(expected, model, inputs, told.surrogates, told.suspect, seed=1)
     result = repair(model, inputs, settings)
     assert result.output_hash == state_dict_hash(expected.state_dict())
 

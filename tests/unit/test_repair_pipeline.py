@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import otbr_fast
+from otbr_fast.channels import channel_graph, example_input
 from otbr_fast.errors import RepairError, UnsupportedModelError
 from otbr_fast.io import state_dict_hash
 from otbr_fast.models import VGG, InputSpec, PreActResNet
@@ -28,6 +29,7 @@ from otbr_fast.repair import (
     repair,
     round_as_published,
     select_pruned,
+    stages_of,
     sweep,
     transport_layer,
 )
@@ -56,19 +58,34 @@ def weights(result: RepairResult) -> torch.Tensor:
     return torch.cat([tensor.double().flatten() for tensor in result.model.state_dict().values()])
 
 
+def pruned_rows(
+    model: nn.Module, config: RepairConfig, result: RepairResult
+) -> dict[str, tuple[int, int]]:
+    """Count each layer's or space's neurons, and those of which all incoming weights are 0."""
+    if config.mode == "paper":
+        names = {layer.name: [f"{layer.name}.weight"] for layer in conv_chain(model).layers}
+    else:
+        graph = channel_graph(model, example_input(model, INPUTS))
+        names = {space.name: [axis.tensor for axis in space.writers] for space in graph.spaces}
+    found = {}
+    for name, writers in names.items():
+        weights = [result.pruned_model.get_parameter(each).flatten(1) for each in writers]
+        gone = (torch.cat(weights, dim=1) == 0).all(dim=1)
+        found[name] = (gone.numel(), int(gone.sum()))
+    return found
+
+
 @pytest.mark.parametrize("config", [FAST, PAPER], ids=["default", "paper"])
 def test_a_repair_and_its_report(resnet: PreActResNet, config: RepairConfig) -> None:
     result = repair(resnet, INPUTS, config)
-    chain = conv_chain(resnet)
+    layers = pruned_rows(resnet, config, result)
     assert_finite(result.model)
     assert not result.model.training
     assert torch.isfinite(result.model(torch.rand(4, 3, 8, 8))).all()
-    assert [layer.name for layer in result.layers] == [layer.name for layer in chain.layers]
-    assert result.n_pruned == int(config.gamma * chain.n_neurons)
-    assert result.n_neurons == chain.n_neurons
+    assert [layer.name for layer in result.layers] == list(layers)
+    assert result.n_pruned == int(config.gamma * result.n_neurons)
     for layer in result.layers:
-        weight = result.pruned_model.get_parameter(f"{layer.name}.weight")
-        assert int((weight == 0).flatten(1).all(dim=1).sum()) == layer.n_pruned
+        assert layers[layer.name] == (layer.n_neurons, layer.n_pruned)
         assert layer.ot_cost is None or layer.ot_cost >= 0
         assert layer.seconds >= 0
     assert result.ot_cost == pytest.approx(sum(layer.ot_cost or 0 for layer in result.layers))
@@ -86,20 +103,32 @@ def test_a_repair_and_its_report(resnet: PreActResNet, config: RepairConfig) -> 
 
 @pytest.mark.parametrize("config", [FAST, PAPER], ids=["default", "paper"])
 def test_a_repair_is_its_public_stages(resnet: PreActResNet, config: RepairConfig) -> None:
-    chain = conv_chain(resnet)
-    unlearned = random_unlearn(resnet, INPUTS, 5, config)
-    nwc = neuron_weight_changes(resnet, unlearned, chain)
-    if config.mode == "paper":
-        nwc = round_as_published(nwc)
+    stages = stages_of(resnet, INPUTS, config)
+    nwc = stages.weight_changes(resnet, random_unlearn(resnet, INPUTS, 5, config))
     pruned = select_pruned(nwc, config.gammas[0], mode=config.mode)
-    model, layers = fuse(resnet, pruned, nwc, chain, config.but(lambda_=0.5))
+    (transports,) = stages.transports(resnet, [pruned], nwc, config, None)
+    model = stages.fused(resnet, pruned, transports, config.but(lambda_=0.5))
     result = repair(resnet, INPUTS, config)
     assert result.output_hash == state_dict_hash(model.state_dict())
-    assert [layer.ot_cost for layer in result.layers] == [layer.ot_cost for layer in layers]
-    pruned_model = prune(resnet, pruned)
+    costs = [layer.ot_cost for layer in stages.reports(transports)]
+    assert [layer.ot_cost for layer in result.layers] == costs
+    pruned_model = stages.pruned(resnet, pruned)
     assert state_dict_hash(result.pruned_model.state_dict()) == state_dict_hash(
         pruned_model.state_dict()
     )
+
+
+def test_paper_mode_is_the_published_functions(resnet: PreActResNet) -> None:
+    chain = conv_chain(resnet)
+    unlearned = random_unlearn(resnet, INPUTS, 5, PAPER)
+    nwc = round_as_published(neuron_weight_changes(resnet, unlearned, chain))
+    pruned = select_pruned(nwc, PAPER.gammas[0], mode="paper")
+    model, layers = fuse(resnet, pruned, nwc, chain, PAPER.but(lambda_=0.5))
+    result = repair(resnet, INPUTS, PAPER)
+    assert result.output_hash == state_dict_hash(model.state_dict())
+    assert [layer.ot_cost for layer in result.layers] == [layer.ot_cost for layer in layers]
+    expected = prune(resnet, pruned).state_dict()
+    assert state_dict_hash(result.pruned_model.state_dict()) == state_dict_hash(expected)
 
 
 def test_the_report_is_json(resnet: PreActResNet) -> None:
@@ -107,7 +136,7 @@ def test_the_report_is_json(resnet: PreActResNet) -> None:
     report = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert report["config"]["lambda_"] == 0.5
     assert RepairConfig.model_validate(report["config"]) == result.config
-    assert len(report["layers"]) == 17
+    assert len(report["layers"]) == 12  # four streams and eight blocks
     assert set(report["layers"][0]) == {
         "name", "n_neurons", "n_pruned", "ot_cost", "duality_gap", "seconds"
     }  # fmt: skip
@@ -241,7 +270,7 @@ def test_weights_too_large_for_distances_are_refused_by_layer(mode: Mode) -> Non
 
 
 def test_an_unknown_architecture_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="no convolution"):
+    with pytest.raises(UnsupportedModelError, match="no channels"):
         repair(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), INPUTS, FAST)
 
 

@@ -10,9 +10,9 @@ import torch
 from digit_networks import TARGET, attacked_network
 from torch import nn
 
+from otbr_fast.channels import Space, channel_graph
 from otbr_fast.errors import RepairError
 from otbr_fast.models import InputSpec
-from otbr_fast.repair import conv_chain
 from otbr_fast.repair.probe import Probe, universal_perturbation
 from otbr_fast.repair.response import probe_response
 from otbr_fast.repair.surrogates import Surrogates
@@ -31,6 +31,10 @@ def network() -> nn.Sequential:
             nn.Flatten(),
             nn.Linear(80, 3),
         ).eval()
+
+
+def spaces_of(model: nn.Module) -> tuple[Space, ...]:
+    return channel_graph(model, (torch.zeros(2, *INPUTS.shape),)).spaces
 
 
 def surrogates(count: int = 30) -> Surrogates:
@@ -61,7 +65,7 @@ def restated(model: nn.Sequential, probe: Probe, layer: int) -> np.ndarray:
 def test_it_is_the_formula_averaged_over_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("otbr_fast.repair.surrogates._PIXELS_AT_ONCE", 64 * 9)  # 3 batches
     model, probes = network(), [patch(0), patch(2, at=4)]
-    values = probe_response(model, INPUTS, conv_chain(model), surrogates(), probes)
+    values = probe_response(model, INPUTS, spaces_of(model), surrogates(), probes)
     assert list(values) == ["0", "2"]
     for name in values:
         expected = np.mean([restated(model, probe, int(name)) for probe in probes], axis=0)
@@ -80,19 +84,20 @@ def test_a_planted_neuron_comes_first() -> None:
     made = surrogates()
     mean_free = made.images - made.images.mean(dim=(2, 3), keepdim=True) + 0.3
     quiet = Surrogates((mean_free * 0.05 + 0.3).clamp(0, 2), made.labels)
-    values = probe_response(model, INPUTS, conv_chain(model), quiet, [probe])
+    values = probe_response(model, INPUTS, spaces_of(model), quiet, [probe])
     assert values["0"].argmax() == 4
     assert values["2"].argmax() == 3
 
 
 def test_on_an_attacked_network_it_finds_the_neurons_that_the_trigger_moves() -> None:
     trained = attacked_network()
-    made, chain = trained.surrogates, conv_chain(trained.model)
+    made, shape = trained.surrogates, trained.inputs.shape
+    spaces = channel_graph(trained.model, (torch.zeros(2, *shape),)).spaces
     found = universal_perturbation(trained.model, trained.inputs, made, TARGET, radius=0.1)
-    values = probe_response(trained.model, trained.inputs, chain, made, [found])
+    values = probe_response(trained.model, trained.inputs, spaces, made, [found])
     images = trained.task.test.images[:200].float() / 255
     triggered = trained.task.trigger.apply(images)
-    last = chain.layers[-1].name
+    last = spaces[-1].name
     outputs: list[torch.Tensor] = []
     net = copy.deepcopy(trained.model)
     net.get_submodule(last).register_forward_hook(lambda m, x, out: outputs.append(out.detach()))
@@ -108,7 +113,7 @@ def test_layers_of_which_most_or_all_neurons_are_dead() -> None:
     with torch.no_grad():
         model.get_parameter("0.weight")[1:5] = 0
         model.get_parameter("2.weight").zero_()
-    values = probe_response(model, INPUTS, conv_chain(model), surrogates(), [patch()])
+    values = probe_response(model, INPUTS, spaces_of(model), surrogates(), [patch()])
     assert (values["0"][1:5] == 0).all()
     assert np.median(values["0"][[0, 5]]) == pytest.approx(1.0)
     assert (values["2"] == 0).all()
@@ -117,8 +122,8 @@ def test_layers_of_which_most_or_all_neurons_are_dead() -> None:
 def test_the_model_is_left_alone() -> None:
     model = network().train()
     before = copy.deepcopy(model.state_dict())
-    chain = conv_chain(model)
-    one, same = (probe_response(model, INPUTS, chain, surrogates(), [patch()]) for _ in range(2))
+    spaces = spaces_of(model)
+    one, same = (probe_response(model, INPUTS, spaces, surrogates(), [patch()]) for _ in range(2))
     assert all(np.array_equal(one[name], same[name]) for name in one)
     assert model.training
     assert not any(m._forward_hooks for m in model.modules())
@@ -127,10 +132,10 @@ def test_the_model_is_left_alone() -> None:
 
 def test_what_is_refused() -> None:
     model = network()
-    chain = conv_chain(model)
+    spaces = spaces_of(model)
     with pytest.raises(RepairError, match="probes is empty"):
-        probe_response(model, INPUTS, chain, surrogates(), [])
+        probe_response(model, INPUTS, spaces, surrogates(), [])
     with torch.no_grad():
         model.get_parameter("0.weight")[2] = torch.inf
     with pytest.raises(RepairError, match="layer '0' are not finite"):
-        probe_response(model, INPUTS, chain, surrogates(), [patch()])
+        probe_response(model, INPUTS, spaces, surrogates(), [patch()])

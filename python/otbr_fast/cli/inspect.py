@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from otbr_fast.cli import common
 from otbr_fast.cli.output import print_json
 from otbr_fast.cli.subject import ModelOptions, Network, Subject, open_network
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from otbr_fast.channels import ChannelGraph, Space
 
 
 def command(
@@ -19,21 +25,54 @@ def command(
     mean: common.Mean = None,
     std: common.Std = None,
     num_classes: common.NumClasses = None,
+    yaml: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.yaml",
+            help="Write the network's channels there, to look at or to correct; needs an input "
+            "shape.",
+            show_default="nothing is written",
+        ),
+    ] = None,
+    overwrite: common.Overwrite = False,
     config: common.Config = None,
     json: common.Json = False,
 ) -> None:
-    """Show a network's architecture, input, hash, and the layers that a repair would work on."""
+    """Show a network's architecture, input, hash, and the channels that a repair would work on."""
     network = open_network(
         model, ModelOptions(arch, input_shape, input_range, mean, std, num_classes)
     )
-    facts = _facts(network)
+    graph = _graph(network)
+    if yaml is not None:
+        _write(graph, yaml, overwrite)
+    facts = _facts(network, graph)
     if json:
         print_json(facts)
     else:
         _show(facts)
 
 
-def _facts(network: Network) -> dict[str, Any]:
+def _graph(network: Network) -> ChannelGraph | None:
+    """Follow the network's channels, if it is known what to feed it."""
+    from otbr_fast.channels import channel_graph, example_input
+
+    if not isinstance(network, Subject):
+        return None
+    return channel_graph(network.model, example_input(network.model, network.inputs))
+
+
+def _write(graph: ChannelGraph | None, path: Path, overwrite: bool) -> None:
+    from otbr_fast.channels import write_graph
+
+    if graph is None:
+        raise typer.BadParameter(
+            "the shape of the network's input is not known: give --input-shape.",
+            param_hint="--yaml",
+        )
+    write_graph(graph, path, overwrite=overwrite)
+
+
+def _facts(network: Network, graph: ChannelGraph | None) -> dict[str, Any]:
     from dataclasses import asdict
 
     from otbr_fast.models import state_dict_hash
@@ -50,6 +89,20 @@ def _facts(network: Network) -> dict[str, Any]:
         "poisoned_images": None if record is None else len(record.poisoned),
         "neurons": chain.n_neurons,
         **asdict(chain),
+        "spaces": None if graph is None else [_space(space) for space in graph.spaces],
+        "fixed": None if graph is None else [asdict(axis) for axis in graph.fixed],
+    }
+
+
+def _space(space: Space) -> dict[str, Any]:
+    return {
+        "name": space.name,
+        "kind": space.kind,
+        "size": space.size,
+        "blocks": space.n_blocks,
+        "writers": [str(axis) for axis in space.writers],
+        "carried": [str(axis) for axis in space.carried],
+        "readers": [str(axis) for axis in space.readers],
     }
 
 
@@ -68,7 +121,7 @@ def _show(facts: dict[str, Any]) -> None:
     from rich.table import Table
 
     for name, value in facts.items():
-        if name not in ("layers", "shortcuts"):
+        if name not in ("layers", "shortcuts", "spaces", "fixed"):
             typer.echo(f"{name.replace('_', ' '):<16} {_told(value)}")
     table = Table("layer", "out", "in", "kernel", "reads", header_style="bold")
     for layer in facts["layers"]:
@@ -82,6 +135,20 @@ def _show(facts: dict[str, Any]) -> None:
         )
     Console().print(table)
     typer.echo(f"left untouched:  {', '.join(facts['shortcuts']) or 'no convolution'}")
+    if facts["spaces"] is not None:
+        Console().print(_spaces(facts["spaces"]))
+        for axis in facts["fixed"]:
+            typer.echo(f"left in place:   {axis['tensor']}[{axis['dim']}] ({axis['why']})")
+
+
+def _spaces(spaces: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table("channels", "count", "blocks", "kind", "written by", "carried", "read by")
+    for space in spaces:
+        axes = (", ".join(space[role]) for role in ("writers", "carried", "readers"))
+        table.add_row(space["name"], str(space["size"]), str(space["blocks"]), space["kind"], *axes)
+    return table
 
 
 def _told(value: object) -> str:

@@ -57,3 +57,11 @@ def run(model: nn.Module, inputs: InputSpec, x: torch.Tensor, *, bf16: bool = Tr
     with bf16_autocast(device, wanted=bf16):
         logits: torch.Tensor = model(fed)
     return logits.float()
+
+
+@torch.no_grad()
+def answers(
+    model: nn.Module, inputs: InputSpec, images: torch.Tensor, batch_size: int
+) -> torch.Tensor:
+    """Return a network's logits for raw inputs in batches, shape (N, num_classes), on the CPU."""
+    return torch.cat([run(model, inputs, x).cpu() for x in torch.split(images, batch_size)])

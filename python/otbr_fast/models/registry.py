@@ -123,13 +123,19 @@ def new_model(
 
 def num_classes(model: nn.Module) -> int:
     """Return the number of logits: the outputs of the model's last linear layer."""
-    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linears:
+    last = last_linear(model)
+    if last is None:
         raise UnsupportedModelError(
             f"{type(model).__name__} has no linear layer to tell the number of classes from; "
             "give the number of classes."
         )
-    return linears[-1].out_features
+    return last.out_features
+
+
+def last_linear(model: nn.Module) -> nn.Linear | None:
+    """Return the model's last linear layer, in the order of its modules, if it has one."""
+    linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return linears[-1] if linears else None
 
 
 def _family(state_dict: Mapping[str, torch.Tensor]) -> str:

@@ -22,6 +22,16 @@ from otbr_fast.repair.prune import PrunedMasks, RepairWarning, prune, select_pru
 from otbr_fast.repair.recalibrate import recalibrate
 from otbr_fast.repair.response import probe_response
 from otbr_fast.repair.result import LayerReport, RepairResult
+from otbr_fast.repair.space_fusion import (
+    SpaceTransport,
+    fuse_states,
+    space_changes,
+    transport_space,
+    transported_spaces,
+    without_channels,
+)
+from otbr_fast.repair.space_matching import fuse_networks
+from otbr_fast.repair.stages import ChainStages, SpaceStages, Stages, stages_of
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.transport import (
     LayerTransport,
@@ -34,6 +44,7 @@ from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classe
 __all__ = [
     "PUBLISHED_GAMMAS",
     "Candidate",
+    "ChainStages",
     "ClassEvidence",
     "ConvChain",
     "ConvLayer",
@@ -52,11 +63,16 @@ __all__ = [
     "RepairConfig",
     "RepairResult",
     "RepairWarning",
+    "SpaceStages",
+    "SpaceTransport",
+    "Stages",
     "Surrogates",
     "Verdict",
     "conv_chain",
     "distil",
     "fuse",
+    "fuse_networks",
+    "fuse_states",
     "fuse_transported",
     "fused_layers",
     "gather_evidence",
@@ -75,11 +91,16 @@ __all__ = [
     "round_as_published",
     "select_pruned",
     "smallest_probe",
+    "space_changes",
+    "stages_of",
     "sweep",
     "synthesize",
     "transport_layer",
     "transport_layers",
     "transport_neurons",
     "transport_selections",
+    "transport_space",
+    "transported_spaces",
     "universal_perturbation",
+    "without_channels",
 ]

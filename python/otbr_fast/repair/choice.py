@@ -9,11 +9,9 @@ from torch import nn
 
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.models.precision import run, working_copy
+from otbr_fast.models.precision import answers, working_copy
 from otbr_fast.repair.evidence import Evidence
-from otbr_fast.repair.surrogates import images_at_once, mixed
-
-_N_MIXTURES = 3  # of each surrogate
+from otbr_fast.repair.surrogates import images_at_once, mixtures
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,7 @@ class ProxyJudge:
     ) -> None:
         self._inputs, self._evidence, self._device = inputs, evidence, device
         generator = torch.Generator().manual_seed(seed)
-        images = evidence.surrogates.images
-        self._mixtures = torch.cat([mixed(images, generator) for _ in range(_N_MIXTURES)])
+        self._mixtures = mixtures(evidence.surrogates, generator)
         self._answers = self._classes(working_copy(original, device), self._mixtures)
         self.before = self.look(original)
 
@@ -110,10 +107,8 @@ class ProxyJudge:
         proxies = self.look(model)
         return Candidate(gamma, lambda_, proxies, proxies.score(self.before))
 
-    @torch.no_grad()
     def _classes(self, net: nn.Module, images: torch.Tensor) -> torch.Tensor:
-        parts = torch.split(images, images_at_once(self._inputs))
-        logits = torch.cat([run(net, self._inputs, part).cpu() for part in parts])
+        logits = answers(net, self._inputs, images, images_at_once(self._inputs))
         if not bool(torch.isfinite(logits).all()):
             raise RepairError(
                 "a repaired network's answers are not finite on surrogates: use a smaller gamma or "

@@ -15,18 +15,17 @@ from otbr_fast import models
 from otbr_fast.errors import RepairError
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.repair.channels import ConvChain, conv_chain
+from otbr_fast.repair.balance import balance
 from otbr_fast.repair.choice import Candidate, ProxyJudge
 from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.distil import distil
 from otbr_fast.repair.evidence import Evidence, gather_evidence
-from otbr_fast.repair.fuse import fuse_transported, layer_reports, transport_selections
-from otbr_fast.repair.nwc import NeuronValues, neuron_weight_changes, round_as_published
+from otbr_fast.repair.nwc import NeuronValues
 from otbr_fast.repair.progress import Progress
-from otbr_fast.repair.prune import PrunedMasks, RepairWarning, prune, select_pruned
+from otbr_fast.repair.prune import PrunedMasks, RepairWarning, select_pruned
 from otbr_fast.repair.recalibrate import recalibrate
-from otbr_fast.repair.response import probe_response
 from otbr_fast.repair.result import RepairResult
+from otbr_fast.repair.stages import Stages, stages_of
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.versions import show_versions
 
@@ -130,7 +129,7 @@ class _Plan:
     original: nn.Module
     inputs: InputSpec
     config: RepairConfig
-    chain: ConvChain
+    stages: Stages
     ranking: NeuronValues
     evidence: Evidence | None
     device: torch.device | str
@@ -147,25 +146,21 @@ def _prepare(
 ) -> _Plan:
     """Check what comes in, gather evidence if a stage needs it, and rank the neurons."""
     models.require_finite(model.state_dict(), _BROKEN, RepairError)
-    chain = conv_chain(model)
     classes = models.num_classes(model) if num_classes is None else num_classes
     original = copy.deepcopy(model).cpu().eval()
     models.check_inputs(original, inputs, classes)
+    stages = stages_of(original, inputs, config)
     evidence = None
     if config.needs_evidence:
         evidence = gather_evidence(
             original, inputs, classes, config, device=device, progress=progress
         )
     if config.ranking == "response" and evidence is not None:
-        ranking = probe_response(
-            original, inputs, chain, evidence.surrogates, evidence.probes, device=device
-        )
+        ranking = stages.responses(original, inputs, evidence, device)
     else:
         unlearned = random_unlearn(model, inputs, classes, config, device=device, progress=progress)
-        ranking = neuron_weight_changes(original, unlearned, chain)
-        if config.mode == "paper":
-            ranking = round_as_published(ranking)
-    return _Plan(original, inputs, config, chain, ranking, evidence, device, progress)
+        ranking = stages.weight_changes(original, unlearned)
+    return _Plan(original, inputs, config, stages, ranking, evidence, device, progress)
 
 
 def _configs(
@@ -187,20 +182,16 @@ def _repaired(
     plan: _Plan, selected: Sequence[tuple[Sequence[RepairConfig], PrunedMasks]]
 ) -> Iterator[RepairResult]:
     """Repair with each γ, whose settings come with what it selects, and each λ."""
-    original = plan.original
+    original, stages = plan.original, plan.stages
     selections = [pruned for _, pruned in selected]
-    transported = transport_selections(
-        original, selections, plan.ranking, plan.chain, plan.config, plan.progress
-    )
+    transported = stages.transports(original, selections, plan.ranking, plan.config, plan.progress)
     for (row, pruned), transports in zip(selected, transported, strict=True):
         for config in row:
-            fused = fuse_transported(
-                original, pruned, transports, config.lambdas[0], n_threads=config.n_threads
-            )
+            fused = stages.fused(original, pruned, transports, config)
             yield RepairResult(
                 model=_refined(plan, fused, config),
-                pruned_model=prune(original, pruned),
-                layers=layer_reports(plan.chain, transports),
+                pruned_model=stages.pruned(original, pruned),
+                layers=stages.reports(transports),
                 config=config,
                 device=str(plan.device),
                 versions=show_versions(),
@@ -230,6 +221,15 @@ def _refined(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module:
             seed=config.seed,
             device=plan.device,
             progress=plan.progress,
+        )
+        fused = balance(
+            fused,
+            original,
+            inputs,
+            surrogates,
+            plan.evidence.suspect,
+            seed=config.seed + 1,  # the candidates are judged on other mixtures
+            device=plan.device,
         )
     return fused
 
@@ -279,7 +279,7 @@ def _untouched(plan: _Plan) -> RepairResult:
     return RepairResult(
         model=copy.deepcopy(plan.original),
         pruned_model=copy.deepcopy(plan.original),
-        layers=layer_reports(plan.chain, ()),
+        layers=plan.stages.reports(()),
         config=plan.config,
         device=str(plan.device),
         versions=show_versions(),

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 (the field's name)
 
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.models.precision import run, working_copy
+from otbr_fast.models.precision import answers, run, working_copy
 from otbr_fast.repair.surrogates import Surrogates, images_at_once
 
 RADII = (0.018, 0.027, 0.036, 0.054, 0.072, 0.108)
@@ -122,15 +122,7 @@ def universal_perturbation(
         velocity = _MOMENTUM * velocity + gradient / gradient.norm().clamp(min=1e-12)
         length = _STEP * bound * (1 - (1 - _LAST_STEP) * step / steps)
         found = _within(found - length * velocity, bound)
-    logits = _logits(net, inputs, images, found, batch_size)
-    loss = float(F.cross_entropy(logits, torch.full((len(logits),), target)))
-    if not bool(torch.isfinite(logits).all() and torch.isfinite(found).all()):
-        raise RepairError(
-            f"the network's answers are not finite on surrogates that lead to class {target}: "
-            f"check its weights, and its input range and normalisation ({inputs})"
-        )
-    success = float((logits.argmax(dim=1) == target).double().mean())
-    return Probe(target, radius, found.cpu(), success, loss)
+    return _probe(net, inputs, images, found.cpu(), target, radius, batch_size)
 
 
 def smallest_probe(
@@ -179,15 +171,25 @@ def _gradient(
     return gradient
 
 
-@torch.no_grad()
-def _logits(
-    net: nn.Module, inputs: InputSpec, images: torch.Tensor, found: torch.Tensor, batch_size: int
-) -> torch.Tensor:
-    moved = (
-        (batch.to(found.device) + found).clamp(inputs.low, inputs.high)
-        for batch in torch.split(images, batch_size)
-    )
-    return torch.cat([run(net, inputs, x).cpu() for x in moved])
+def _probe(
+    net: nn.Module,
+    inputs: InputSpec,
+    images: torch.Tensor,
+    found: torch.Tensor,
+    target: int,
+    radius: float,
+    batch_size: int,
+) -> Probe:
+    """Measure what a perturbation does to the images."""
+    logits = answers(net, inputs, (images + found).clamp(inputs.low, inputs.high), batch_size)
+    if not bool(torch.isfinite(logits).all() and torch.isfinite(found).all()):
+        raise RepairError(
+            f"the network's answers are not finite on surrogates that lead to class {target}: "
+            f"check its weights, and its input range and normalisation ({inputs})"
+        )
+    success = float((logits.argmax(dim=1) == target).double().mean())
+    loss = float(F.cross_entropy(logits, torch.full((len(logits),), target)))
+    return Probe(target, radius, found, success, loss)
 
 
 def _within(values: torch.Tensor, bound: float) -> torch.Tensor:

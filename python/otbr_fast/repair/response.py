@@ -9,14 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from otbr_fast.channels import Axis, Space
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import run, working_copy
-from otbr_fast.repair.channels import ConvChain
 from otbr_fast.repair.nwc import NeuronValues
 from otbr_fast.repair.probe import Probe
 from otbr_fast.repair.surrogates import Surrogates, images_at_once
-from otbr_fast.repair.weights import convolution
 
 _STD_FLOOR = 1e-6  # of the layer's largest: what does not vary at all must not divide by 0
 
@@ -24,20 +23,21 @@ _STD_FLOOR = 1e-6  # of the layer's largest: what does not vary at all must not 
 def probe_response(
     model: nn.Module,
     inputs: InputSpec,
-    chain: ConvChain,
+    spaces: Sequence[Space],
     surrogates: Surrogates,
     probes: Sequence[Probe],
     *,
     device: torch.device | str = "cpu",
 ) -> NeuronValues:
-    """Measure each neuron's change under probes, relative to its layer.
+    """Measure each channel's change under probes, relative to its layer.
 
-    For each output channel k of a convolution, r_k = mean |a_k(x + d) − a_k(x)| / std a_k(x), over
-    the places and the surrogates x of other classes than the probe d's, then divided by the
-    median of its layer. It is the trigger-activated change of Zheng et al. (NeurIPS 2022), with
-    a probe on surrogates in place of the trigger on data; what differs besides: the mean of
-    absolute changes, not the norm of the mean change, and relative to the neuron's own deviation
-    and to its layer, so that neurons of all layers can be ranked together.
+    For each output channel k of a layer, r_k = mean |a_k(x + d) − a_k(x)| / std a_k(x), over the
+    places and the surrogates x of other classes than the probe d's, then divided by the median of
+    its layer; a channel that several layers write is given their mean. It is the trigger-activated
+    change of Zheng et al. (NeurIPS 2022), with a probe on surrogates in place of the trigger on
+    data; what differs besides: the mean of absolute changes, not the norm of the mean change, and
+    relative to the neuron's own deviation and to its layer, so that neurons of all layers can be
+    ranked together.
 
     Parameters
     ----------
@@ -45,8 +45,9 @@ def probe_response(
         It is not changed.
     inputs : InputSpec
         Shape, range and normalisation of its input.
-    chain : ConvChain
-        The convolutions to look at.
+    spaces : sequence of Space
+        The channels to look at, at the outputs of the convolutions and linear layers that write
+        them.
     surrogates : Surrogates
         Where the probes were found.
     probes : sequence of Probe
@@ -56,9 +57,10 @@ def probe_response(
 
     Returns
     -------
-    dict of str to ndarray, shape (n_out,)
-        For each layer of the chain, in its order; finite and not negative. A layer in which more
-        than half of the neurons do not answer at all is divided by the median of those that do.
+    dict of str to ndarray, shape (n_channels,)
+        For each space, in the order given; finite and not negative. A layer in which more than half
+        of the neurons do not answer at all is divided by the median of those that do. Channels
+        that only other kinds of layers write (`torch.nn.MultiheadAttention`) are given 0.
 
     Raises
     ------
@@ -68,9 +70,39 @@ def probe_response(
     if not probes:
         raise RepairError("probes is empty: give at least one")
     net = working_copy(model, device)
-    meters = {layer.name: _Meter(convolution(net, layer.name)) for layer in chain.layers}
+    written = {space.name: _writers(net, space) for space in spaces}
+    meters = {
+        name: _Meter(net.get_submodule(name), axis.dim)
+        for writers in written.values()
+        for name, axis in writers.items()
+    }
     responses = [_responses(net, inputs, meters, surrogates, probe) for probe in probes]
-    return {name: np.mean([each[name] for each in responses], axis=0) for name in meters}
+    by_layer = {name: np.mean([each[name] for each in responses], axis=0) for name in meters}
+    return {space.name: _pooled(space, written[space.name], by_layer) for space in spaces}
+
+
+def _writers(net: nn.Module, space: Space) -> dict[str, Axis]:
+    """Return the layers whose outputs are a space's channels, by the modules' names."""
+    found = {}
+    for axis in space.writers:
+        name, _, kind = axis.tensor.rpartition(".")
+        module = net.get_submodule(name) if name else net
+        if kind == "weight" and axis.groups == 1 and _channel_axis(module) == axis.dim:
+            found[name] = axis
+    return found
+
+
+def _channel_axis(module: nn.Module) -> int | None:
+    """Return the axis of a layer's weight that its output channels lie on."""
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return 1
+    return 0 if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) else None
+
+
+def _pooled(space: Space, writers: dict[str, Axis], by_layer: NeuronValues) -> NDArray[np.float64]:
+    """Average over the layers that write a channel, and over its places in them."""
+    found = [by_layer[name][axis.entries].mean(axis=1) for name, axis in writers.items()]
+    return np.mean(found, axis=0) if found else np.zeros(space.size)
 
 
 @torch.no_grad()
@@ -101,12 +133,14 @@ def _responses(
 
 
 class _Meter:
-    """Sums what a convolution's channels do on batches whose second half is the probed first."""
+    """Sums what a layer's channels do on batches whose second half is the probed first."""
 
-    def __init__(self, conv: nn.Conv2d) -> None:
-        self.n_channels = conv.out_channels
+    def __init__(self, layer: nn.Module, axis: int) -> None:
+        weight = layer.get_parameter("weight")
+        self.n_channels = weight.shape[axis]
+        self.dim = -1 if isinstance(layer, nn.Linear) else 1
         self.reset()
-        conv.register_forward_hook(self._look)
+        layer.register_forward_hook(self._look)
 
     def reset(self) -> None:
         self.count = 0
@@ -120,13 +154,13 @@ class _Meter:
         response: NDArray[np.float64] = (self.change / self.count / std.clamp(min=floor)).numpy()
         return response
 
-    def _look(self, conv: nn.Module, fed: object, out: torch.Tensor) -> None:
+    def _look(self, layer: nn.Module, fed: object, out: torch.Tensor) -> None:
         # Reduced at once: what comes after may write into the activation.
-        plain, probed = out.float().transpose(0, 1).flatten(2).chunk(2, dim=1)
+        plain, probed = out.float().movedim(self.dim, 0).flatten(1).chunk(2, dim=1)
         self.count += plain[0].numel()
         for summed, values in (
             (self.change, (probed - plain).abs()),
             (self.total, plain),
             (self.squares, plain.square()),
         ):
-            summed += values.sum(dim=(1, 2), dtype=torch.float64).cpu()
+            summed += values.sum(dim=1, dtype=torch.float64).cpu()

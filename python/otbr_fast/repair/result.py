@@ -13,7 +13,11 @@ from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.evidence import Evidence
 from otbr_fast.repair.nwc import NeuronValues
 from otbr_fast.repair.prune import PrunedMasks
+from otbr_fast.repair.space_fusion import SpaceTransport
 from otbr_fast.repair.transport import LayerTransport
+
+Transport = LayerTransport | SpaceTransport
+"""Of one layer of the chain in paper mode, of one space of channels in default mode."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class RepairResult:
         What each layer's neurons were ranked by.
     pruned : dict of str to ndarray of bool, shape (n_out,)
         Which were pruned.
-    transports : tuple of LayerTransport
+    transports : tuple of LayerTransport or SpaceTransport
         The layers' optimal transports.
     evidence : Evidence, optional
         What the weights told before any was changed; ``None`` if no stage needed it.
@@ -87,7 +91,7 @@ class RepairResult:
     input_hash: str
     ranking: NeuronValues
     pruned: PrunedMasks
-    transports: tuple[LayerTransport, ...]
+    transports: tuple[Transport, ...]
     evidence: Evidence | None
     candidates: tuple[Candidate, ...] = ()
     proxies_before: Proxies | None = None

@@ -18,6 +18,7 @@ _LR, _BETAS, _LAST_LR = 0.05, (0.5, 0.9), 0.1  # Adam's; the step falls to a ten
 _TOTAL_VARIATION = 10.0  # its weight, in networks without batch norm
 _GREY = 0.9  # correlation of a noise image's channels, as in photographs
 _MIDDLE, _SPREAD = 0.45, 0.25  # of the noise, as parts of the input range
+_N_MIXTURES = 3  # of each surrogate
 _PIXELS_AT_ONCE = 2**18  # 256 images of 32 x 32
 
 
@@ -154,6 +155,11 @@ def mixed(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return weight * images + (1 - weight) * others
 
 
+def mixtures(surrogates: Surrogates, generator: torch.Generator) -> torch.Tensor:
+    """Mix each surrogate with others, three times."""
+    return torch.cat([mixed(surrogates.images, generator) for _ in range(_N_MIXTURES)])
+
+
 def _improve(
     images: torch.Tensor,
     labels: torch.Tensor,
@@ -194,8 +200,7 @@ def _pink_noise(count: int, inputs: InputSpec, generator: torch.Generator) -> to
     pink = torch.fft.irfft2(spectrum / frequency, s=(height, width))
     pink = pink / pink.std(dim=(1, 2, 3), keepdim=True)
     grey, own = pink[:, :1], pink[:, 1:]
-    mixed = _GREY**0.5 * grey + (1 - _GREY) ** 0.5 * own
-    noise: torch.Tensor = _MIDDLE + _SPREAD * mixed
+    noise: torch.Tensor = _MIDDLE + _SPREAD * (_GREY**0.5 * grey + (1 - _GREY) ** 0.5 * own)
     return noise.clamp(0, 1)
 
 

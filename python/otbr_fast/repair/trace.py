@@ -10,8 +10,8 @@ from otbr_fast.errors import UnsupportedModelError
 from otbr_fast.repair import operations as ops
 
 _REMEDY = (
-    "Only sequential and residual networks of plain Conv2d layers can be repaired yet; "
-    "`otbr_fast.repair.operations` lists what they may use."
+    "Paper mode repairs only sequential and residual networks of plain Conv2d layers "
+    "(`otbr_fast.repair.operations` lists what they may use); default mode has no such bounds."
 )
 
 

@@ -1,0 +1,251 @@
+"""Transport of whole spaces of channels, and weights fused along it on every axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+
+from otbr_fast.channels import Axis, ChannelGraph, Space, rows, with_rows
+from otbr_fast.errors import RepairError
+from otbr_fast.repair.maps import Floats, NeuronMap
+from otbr_fast.repair.transport import LayerTransport, neuron_costs, refused, transport_neurons
+
+State = Mapping[str, torch.Tensor]
+
+
+def transported_spaces(graph: ChannelGraph) -> tuple[Space, ...]:
+    """Return the spaces whose channels a repair prunes and transports; the others stay in place.
+
+    A plan is no permutation, so it must be undone by the weights that read the channels. So
+    channels without readers stay: queries and keys, which meet each other. And a stream stays if
+    its channels are taken together (layer norm in a transformer): it has one plan for the whole
+    depth, which does not commute with any of those norms. In residual networks with batch norm,
+    which treats each channel by itself, streams are transported like all else.
+    """
+    return tuple(
+        space
+        for space in graph.spaces
+        if space.readers and not (space.kind == "stream" and space.mixed)
+    )
+
+
+@dataclass(frozen=True)
+class SpaceTransport:
+    """A space's optimal plans, one for each block, and the map T that they make.
+
+    Parameters
+    ----------
+    space : Space
+    blocks : tuple of LayerTransport
+        In the order of ``space.members()``.
+    """
+
+    space: Space
+    blocks: tuple[LayerTransport, ...]
+
+    @property
+    def name(self) -> str:
+        """The space's name."""
+        return self.space.name
+
+    @property
+    def n_pruned(self) -> int:
+        """Pruned channels of all blocks."""
+        return sum(block.n_pruned for block in self.blocks)
+
+    @property
+    def value(self) -> float:
+        """The optimal cost of all blocks together."""
+        return sum(block.value for block in self.blocks)
+
+    @property
+    def duality_gap(self) -> float:
+        """How far from optimal all plans together can be at most."""
+        return sum(block.duality_gap for block in self.blocks)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the transports."""
+        return sum(block.seconds for block in self.blocks)
+
+    @property
+    def solved_shape(self) -> tuple[int, int]:
+        """Size of the largest problem that the solver was given."""
+        return max(block.solved_shape for block in self.blocks)
+
+    @cached_property
+    def plan(self) -> sparse.csr_array:
+        """All plans in one, shape (n, n)."""
+        plans = [block.plan.tocoo() for block in self.blocks]
+        members = list(self.space.members())
+        where = [
+            np.concatenate([m[getattr(plan, side)] for m, plan in zip(members, plans, strict=True)])
+            for side in ("row", "col")
+        ]
+        data = np.concatenate([plan.data for plan in plans])
+        return sparse.csr_array((data, tuple(where)), shape=(self.space.size,) * 2)
+
+    def carry(self, tensor: torch.Tensor, axis: Axis, *, of_kept: bool = False) -> torch.Tensor:
+        """Apply T to a tensor along one of the space's axes.
+
+        Parameters
+        ----------
+        tensor : Tensor
+            On the CPU, in float32 or float64.
+        axis : Axis
+        of_kept : bool
+            Take pruned channels for 0, whatever stands there.
+        """
+        values = rows(tensor, axis).contiguous().numpy()
+        out = np.empty_like(values)
+        for members, block in zip(self.space.members(), self.blocks, strict=True):
+            whole = len(members) == len(values)
+            part = values if whole else np.ascontiguousarray(values[members])
+            moved = out if whole else np.empty_like(part)
+            mapping: NeuronMap = block.map_of_kept if of_kept else block.map
+            mapping.apply(part[None], moved[None])
+            if not whole:
+                out[members] = moved
+        return with_rows(tensor, axis, torch.from_numpy(out))
+
+
+def space_matrices(state: State, space: Space) -> list[Floats]:
+    """Return the weights that write a space, one row a channel, in float32 or float64."""
+    return [rows(computable(state[axis.tensor]), axis).numpy() for axis in space.writers]
+
+
+def transport_space(
+    state: State,
+    space: Space,
+    masks: Sequence[NDArray[np.bool_]],
+    beta: NDArray[np.float64],
+    *,
+    n_threads: int | None = None,
+) -> list[SpaceTransport]:
+    """Find a space's transports for several selections of pruned channels.
+
+    The ground cost is the sum over the writers of the Euclidean distances between the channels'
+    rows. Each block is a problem of its own, with uniform masses of the pruned network's channels
+    and β, rescaled to the block, of the backdoored network's.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        The backdoored network's state dict.
+    space : Space
+    masks : sequence of ndarray of bool, shape (n,)
+        Which channels are pruned.
+    beta : ndarray, shape (n,)
+        Positive masses.
+    n_threads : int, optional
+        Threads of the distances and the solver.
+    """
+    matrices = space_matrices(state, space)
+    found: list[list[LayerTransport]] = [[] for _ in masks]
+    for members in space.members():
+        with refused(space.name):
+            costs = neuron_costs(
+                [np.ascontiguousarray(matrix[members]) for matrix in matrices],
+                n_threads=n_threads,
+            )
+        own = beta[members] / beta[members].sum()
+        for transports, mask in zip(found, masks, strict=True):
+            transports.append(
+                transport_neurons(space.name, costs, mask[members], own, n_threads=n_threads)
+            )
+    return [SpaceTransport(space, tuple(transports)) for transports in found]
+
+
+def fuse_states(
+    source: State, target: State, transports: Iterable[SpaceTransport], lambda_: float
+) -> dict[str, torch.Tensor]:
+    """Transport a network's weights along all axes of its spaces, and mix them with another's.
+
+    Every tensor on which channels lie is carried along each of its axes by the plan of the space
+    that lies there: with T = P diag(1/β), a writer W becomes Tᵀ W, in which pruned channels count
+    as 0, a reader W T, biases, norms, statistics and depthwise filters Tᵀ v. What comes of it is
+    mixed: λ carried + (1 − λ) the target's own. Other tensors are the target's.
+
+    Parameters
+    ----------
+    source, target : mapping of str to Tensor
+        State dicts of two networks of one architecture; in a repair, the backdoored network's in
+        both places.
+    transports : iterable of SpaceTransport
+        Of spaces of its channel graph; channels of spaces without one stay in place.
+    lambda_ : float
+        λ.
+
+    Returns
+    -------
+    dict of str to Tensor
+        New tensors where something was fused, in the target's types; the target's own elsewhere.
+
+    Raises
+    ------
+    RepairError
+        A fused weight is not finite in its type.
+    """
+    carried: dict[str, torch.Tensor] = {}
+    for transport in transports:
+        writers = set(transport.space.writers)
+        for axis in transport.space.axes:
+            before = carried.get(axis.tensor)
+            tensor = computable(source[axis.tensor]) if before is None else before
+            carried[axis.tensor] = transport.carry(tensor, axis, of_kept=axis in writers)
+    result = dict(target)
+    for name, moved in carried.items():
+        own = target[name].detach()
+        mixed = torch.lerp(computable(own), moved, lambda_)
+        result[name] = mixed.to(own.device, own.dtype)
+        if not bool(torch.isfinite(result[name]).all()):
+            raise RepairError(
+                f"the fused weight '{name}' is not finite in {own.dtype}; check the network's "
+                "weights, or convert it to float32"
+            )
+    return result
+
+
+def without_channels(
+    state: State, spaces: Iterable[Space], pruned: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, torch.Tensor]:
+    """Return a state in which all that writes pruned channels is 0; biases stay, as published."""
+    result = dict(state)
+    for space in spaces:
+        mask = torch.from_numpy(pruned[space.name])
+        if bool(mask.any()):
+            for axis in space.writers:
+                values = rows(result[axis.tensor], axis)
+                values[mask.to(values.device)] = 0
+                result[axis.tensor] = with_rows(result[axis.tensor], axis, values)
+    return result
+
+
+def space_changes(original: State, changed: State, space: Space) -> NDArray[np.float64]:
+    """Sum the absolute weight changes of each channel: its NWC, the mean over those that write it.
+
+    Raises
+    ------
+    RepairError
+        A change is not finite.
+    """
+    found = []
+    for axis in space.writers:
+        change = computable(changed[axis.tensor]) - computable(original[axis.tensor])
+        of_writer = rows(change, axis).abs().sum(dim=1, dtype=torch.float64).numpy()
+        if not np.isfinite(of_writer).all():
+            raise RepairError(f"'{axis.tensor}' has weights that are not finite")
+        found.append(of_writer)
+    return np.asarray(np.mean(found, axis=0))
+
+
+def computable(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on the CPU in a type that is computed in: float64, or else float32."""
+    wide = tensor.detach().cpu()
+    return wide if wide.dtype == torch.float64 else wide.float()

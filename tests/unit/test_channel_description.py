@@ -1,0 +1,106 @@
+"""Channel graphs handed in as YAML, and how wrong ones are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from otbr_fast.channels import (
+    channel_graph,
+    check_graph,
+    check_structure,
+    from_yaml,
+    read_graph,
+    to_yaml,
+    write_graph,
+)
+from otbr_fast.errors import ChannelGraphError, OutputExistsError
+
+MODEL = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+EXAMPLE = (torch.zeros(2, 5),)
+SPACE = """
+spaces:
+- name: hidden
+  kind: internal
+  size: 4
+  blocks: {blocks}
+  writers: [{{tensor: {tensor}, dim: {dim}{more}}}]
+  carried: [{{tensor: 0.bias, dim: 0}}]
+  readers: [{{tensor: 2.weight, dim: 1}}]
+"""
+
+
+def written(**changes: object) -> str:
+    return SPACE.format(**{"blocks": 1, "tensor": "0.weight", "dim": 0, "more": "", **changes})
+
+
+def test_a_graph_written_to_a_file_is_read_back(tmp_path: Path) -> None:
+    graph = channel_graph(MODEL, EXAMPLE)
+    path = tmp_path / "channels.yaml"
+    write_graph(graph, path)
+    assert read_graph(path) == graph
+    with pytest.raises(OutputExistsError):
+        write_graph(graph, path)
+    assert "stride" not in to_yaml(graph)  # what is usual is left out
+
+
+def test_a_graph_written_by_hand_is_checked_by_what_it_claims() -> None:
+    check_graph(MODEL, from_yaml(written()), EXAMPLE)
+    check_graph(MODEL, from_yaml(written(blocks=[0, 1, 0, 1])), EXAMPLE)
+    wrong = from_yaml(written().replace("carried", "readers").replace("readers", "carried", 1))
+    check_graph(MODEL, wrong, EXAMPLE)  # roles alone move nothing
+    missing = from_yaml(written().replace("  carried: [{tensor: 0.bias, dim: 0}]\n", ""))
+    with pytest.raises(ChannelGraphError, match="'hidden' as the graph says changes"):
+        check_graph(MODEL, missing, EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("spaces: [", "no YAML"),
+        ("spaces: 3", "spaces"),
+        (written(blocks=3), "equal blocks"),
+        (written(blocks=[0, 1]), "one a channel"),
+        (written(more=", stride: x"), "stride"),
+        (written(more=", colour: red"), "colour"),
+        (written(more=", entries: [[0], [1], [2]]"), "4 lists of equal length"),
+        (written().replace("internal", "outer"), "kind"),
+    ],
+)
+def test_a_malformed_description_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ChannelGraphError, match=reason):
+        from_yaml(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"tensor": "7.weight"}, "no tensor of this name"),
+        ({"dim": 2}, "no such axis"),
+        ({"more": ", start: 3"}, "entries from 3 to 6"),
+        ({"more": ", stride: 0"}, "occurs twice"),
+        ({"more": ", groups: 2"}, "groups go with axis 1"),
+    ],
+)
+def test_a_description_of_another_network_is_refused(
+    changes: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ChannelGraphError, match=reason):
+        check_structure(from_yaml(written(**changes)), MODEL.state_dict())
+
+
+def test_an_entry_in_two_spaces_is_refused() -> None:
+    both = written() + written().replace("hidden", "again").replace("\nspaces:", "")
+    with pytest.raises(ChannelGraphError, match="'hidden' and 'again'"):
+        check_structure(from_yaml(both), MODEL.state_dict())
+    same = written() + written().replace("\nspaces:", "")
+    with pytest.raises(ChannelGraphError, match="several spaces are called hidden"):
+        check_structure(from_yaml(same), MODEL.state_dict())
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ChannelGraphError, match=r"absent\.yaml cannot be read"):
+        read_graph(tmp_path / "absent.yaml")
