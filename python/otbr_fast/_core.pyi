@@ -101,6 +101,7 @@ def mix(
     pooled: NDArray[np.int32],
     x: NDArray[Any],
     keep: float,
+    base: NDArray[Any] | None,
     n_threads: int | None,
     out: NDArray[Any],
 ) -> None: ...

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from otbr_fast.repair import (
     LayerTransport,
     Mode,
+    costs,
     mass,
     neuron_costs,
     transport_layer,
@@ -120,23 +121,62 @@ def test_a_layer_that_keeps_its_masses_and_neurons_does_not_move(layer: Layer) -
 def test_several_weights_of_the_same_neurons_add_their_distances(layer: Layer, seed: int) -> None:
     weights, pruned, beta = layer
     other = np.random.default_rng(seed).normal(size=(beta.size, 4)) * abs(weights).max()
-    costs = neuron_costs([weights, other])
+    both = neuron_costs([weights, other])
     full = full_cost(weights, pruned) + full_cost(other, pruned)
     best = pots_cost(full, beta)
-    transport = transport_neurons("layer", costs, pruned, beta)
+    transport = transport_neurons("layer", both, pruned, beta)
     scale = max(best, 1e-6 * full.max())
     assert abs(transport.value - best) <= 1e-9 * scale
     assert abs((transport.plan.toarray() * full).sum() - best) <= 1e-9 * scale
     check_marginals(transport, beta)
 
 
-@given(layer=layers(), seed=st.integers(0, 2**32))
+@pytest.mark.parametrize("most", [None, 0], ids=["kept", "found"])
+@given(layer=layers(), seed=st.integers(0, 2**32), from_zero=st.booleans())
 @settings(max_examples=50)
-def test_costs_of_some_neurons_are_those_of_their_rows(layer: Layer, seed: int) -> None:
+def test_costs_of_some_neurons_are_those_of_their_rows(
+    most: int | None, layer: Layer, seed: int, from_zero: bool
+) -> None:
+    """Whether all distances are kept or those that are asked for are found."""
     weights = layer[0]
-    chosen = np.flatnonzero(np.random.default_rng(seed).random(len(weights)) < 0.5)
-    some = neuron_costs([weights]).take(chosen)
-    distances = np.linalg.norm(weights[chosen, None] - weights[None, chosen], axis=-1)
-    norms = np.linalg.norm(weights[chosen], axis=-1)
-    np.testing.assert_allclose(some.between, distances, rtol=1e-12, atol=1e-12 * abs(weights).max())
-    np.testing.assert_allclose(some.to_zero, norms, rtol=1e-12)
+    rng = np.random.default_rng(seed)
+    chosen, sources, targets = (np.flatnonzero(rng.random(len(weights)) < 0.7) for _ in range(3))
+    sources, targets = sources[sources < chosen.size], targets[targets < chosen.size]
+    with pytest.MonkeyPatch.context() as patch:
+        if most is not None:
+            patch.setattr(costs, "MOST_KEPT", most)
+        some = neuron_costs([weights]).take(chosen)
+    points = np.concatenate([weights[chosen[sources]], np.zeros((1, weights.shape[1]))])
+    distances = np.linalg.norm(points[:, None] - weights[None, chosen[targets]], axis=-1)
+    if not (sources.size + from_zero and targets.size):
+        return
+    found = some.moving(sources, targets, from_zero=from_zero)
+    expected = distances if from_zero else distances[:-1]
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12 * abs(weights).max())
+
+
+@given(layer=layers())
+@settings(max_examples=50)
+def test_transport_is_the_same_where_distances_are_too_many_to_be_kept(layer: Layer) -> None:
+    weights, pruned, beta = layer
+    kept = transport_layer("layer", weights, pruned, beta)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "MOST_KEPT", 0)
+        found = transport_layer("layer", weights, pruned, beta)
+    assert found.value == pytest.approx(kept.value, rel=1e-12)
+    check_marginals(found, beta)
+
+
+@given(layer=layers())
+@settings(max_examples=50)
+def test_float32_stays_and_is_as_precise_as_it_can_be(layer: Layer) -> None:
+    """The same weights, in both types."""
+    weights, pruned, beta = layer
+    narrow = weights.astype(np.float32)
+    best = transport_layer("layer", narrow.astype(np.float64), pruned, beta)
+    found = transport_layer("layer", narrow, pruned, beta)
+    assert found.value == pytest.approx(best.value, rel=1e-5, abs=1e-12 * abs(weights).max())
+    pushed = found.push(narrow)
+    assert pushed.dtype == np.float32
+    exact = (found.plan.toarray() / beta).T @ narrow.astype(np.float64)
+    np.testing.assert_allclose(pushed, exact, rtol=0, atol=1e-6 * abs(weights).max())

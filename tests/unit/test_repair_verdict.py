@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from otbr_fast.errors import RepairError
-from otbr_fast.repair.verdict import Verdict, judge, probe_classes
+from otbr_fast.repair.verdict import LEVEL, Verdict, judge, probe_classes
 
 RADIUS = 0.1  # digits are black and white: it takes more than on photographs
 
 loss_lists = st.lists(st.floats(1e-3, 1e3), min_size=4, max_size=30)
 
 
-def at_one_radius(losses: list[float], **settings: float) -> Verdict:
-    return judge([losses], weights=[1.0], **settings)
+def at_one_radius(losses: list[float], level: float = LEVEL) -> Verdict:
+    return judge([losses], weights=[1.0], level=level)
 
 
 @given(loss_lists)
@@ -52,7 +52,12 @@ def test_the_order_of_classes_does_not_matter(losses: list[float], random: objec
 @pytest.mark.parametrize("n_classes", [4, 10, 100])
 def test_without_a_sign_there_is_a_suspect_as_often_as_the_level_says(n_classes: int) -> None:
     losses = np.exp(np.random.default_rng(0).normal(2, 0.25, size=(1500, 2, n_classes)))
-    rate = np.mean([judge(both.tolist()).suspect is not None for both in losses])
+    asymmetry = np.random.default_rng(1).normal(size=(1500, n_classes))
+    suspects = [
+        judge(both.tolist(), drawn.tolist()).suspect
+        for both, drawn in zip(losses, asymmetry, strict=True)
+    ]
+    rate = np.mean([suspect is not None for suspect in suspects])
     assert 0.01 < rate < 0.05 + 3 * (0.05 * 0.95 / 1500) ** 0.5
 
 
@@ -105,7 +110,7 @@ def test_too_few_classes_cannot_tell(n_classes: int) -> None:
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf")])
 def test_losses_that_are_none_are_refused(bad: float) -> None:
     with pytest.raises(RepairError, match="finite and not negative"):
-        judge([[1.0, 2.0, bad, 3.0], [1.0, 2.0, 2.0, 3.0]])
+        judge([[1.0, 2.0, bad, 3.0], [1.0, 2.0, 2.0, 3.0]], weights=[0.5, 0.5])
 
 
 @pytest.mark.parametrize(

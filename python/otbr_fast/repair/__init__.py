@@ -3,11 +3,13 @@
 from otbr_fast.repair.channels import ConvChain, ConvLayer, conv_chain
 from otbr_fast.repair.choice import Candidate, Proxies, ProxyJudge
 from otbr_fast.repair.config import PUBLISHED_GAMMAS, Mode, Ranking, RepairConfig
+from otbr_fast.repair.costs import NeuronCosts, neuron_costs
 from otbr_fast.repair.distil import distil
 from otbr_fast.repair.evidence import Evidence, gather_evidence, gather_verdict
 from otbr_fast.repair.fuse import (
     fuse,
     fuse_transported,
+    fused_layers,
     layer_reports,
     transport_layers,
     transport_selections,
@@ -33,8 +35,6 @@ from otbr_fast.repair.stages import ChainStages, SpaceStages, Stages, stages_of
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.transport import (
     LayerTransport,
-    NeuronCosts,
-    neuron_costs,
     transport_layer,
     transport_neurons,
 )
@@ -74,6 +74,7 @@ __all__ = [
     "fuse_networks",
     "fuse_states",
     "fuse_transported",
+    "fused_layers",
     "gather_evidence",
     "gather_verdict",
     "judge",

@@ -17,7 +17,7 @@ def blend(
     out: Floats,
     *,
     n_threads: int | None = None,
-) -> bool:
+) -> None:
     """Write into ``out`` the share λ of a transported weight and the rest of the weight itself.
 
     Besides ``out`` only some rows are held at a time, in the weight's own precision; sums are in
@@ -38,32 +38,24 @@ def blend(
     n_threads : int, optional
         All cores by default. The result does not depend on it.
 
-    Returns
-    -------
-    bool
-        Whether all that was written is finite.
+    Notes
+    -----
+    Maps of transport take shares that sum to 1, so what comes out is between the weight's values:
+    a finite weight stays finite.
     """
     n_out, n_in = weight.shape[:2]
     neurons = weight.reshape(1, n_out, -1)
     result = out.reshape(1, n_out, -1)
     size = max(1, _ENTRIES // max(1, neurons.shape[2]))
-    push = rows.scaled(lambda_)
-    finite = True
+    push, keep = rows.scaled(lambda_), 1 - lambda_
+    buffer = np.empty((1, min(size, n_out), neurons.shape[2]), weight.dtype)
     for start in range(0, n_out, size):
         stop = min(start + size, n_out)
-        part, target = push.part(start, stop), result[:, start:stop]
-        np.copyto(target, neurons[:, start:stop])
+        part, base, target = push.part(start, stop), neurons[:, start:stop], result[:, start:stop]
         if inputs is None:
-            part.apply(neurons, target, keep=1 - lambda_, n_threads=n_threads)
-        else:
-            moved = np.empty_like(target)
-            part.apply(neurons, moved, n_threads=n_threads)
-            by_input = (stop - start, n_in, -1)
-            inputs.apply(
-                moved.reshape(by_input),
-                target.reshape(by_input),
-                keep=1 - lambda_,
-                n_threads=n_threads,
-            )
-        finite = finite and bool(np.isfinite(target).all())
-    return finite
+            part.apply(neurons, target, keep=keep, base=base, n_threads=n_threads)
+            continue
+        moved = buffer[:, : stop - start]
+        part.apply(neurons, moved, n_threads=n_threads)
+        moved, base, target = (x.reshape(stop - start, n_in, -1) for x in (moved, base, target))
+        inputs.apply(moved, target, keep=keep, base=base, n_threads=n_threads)

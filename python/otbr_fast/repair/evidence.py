@@ -9,6 +9,7 @@ from torch import nn
 
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
+from otbr_fast.repair.asymmetry import asymmetries, losses_between
 from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.probe import Probe, smallest_probe, universal_perturbation
 from otbr_fast.repair.progress import Progress, silent
@@ -68,7 +69,9 @@ def gather_verdict(
     compared = probe_classes(
         model, inputs, surrogates, num_classes, seed=config.seed, device=device, progress=progress
     )
-    verdict = judge([[probe.loss for probe in probes] for probes in compared])
+    between = losses_between(model, inputs, surrogates, compared[0], device=device)
+    losses = [[probe.loss for probe in probes] for probes in compared]
+    verdict = judge(losses, asymmetries(between).tolist())
     return surrogates, verdict
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -14,20 +13,21 @@ from otbr_fast.errors import RepairError
 from otbr_fast.repair.blend import blend
 from otbr_fast.repair.channels import ConvChain
 from otbr_fast.repair.config import RepairConfig
+from otbr_fast.repair.costs import neuron_costs
+from otbr_fast.repair.maps import Floats
 from otbr_fast.repair.nwc import mass
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.result import LayerReport
 from otbr_fast.repair.transport import (
     LayerTransport,
-    neuron_costs,
     refused,
     transport_layer,
     transport_neurons,
 )
 from otbr_fast.repair.weights import (
     convolution,
+    empty_like,
     kernels,
-    not_finite,
     own_kernels,
     rows,
     set_kernels,
@@ -165,12 +165,49 @@ def fuse_transported(
     fused = _copy_without(backdoored, [transport.name for transport in transports])
     before: LayerTransport | None = None
     for transport in transports:
+        name = transport.name
+        original, own = kernels(backdoored, name), own_kernels(fused, name)
+        wide = own
         if transport.mode == "paper":
-            _fuse_published(backdoored, fused, pruned[transport.name], transport, before, lambda_)
-        else:
-            _fuse_layer(backdoored, fused, transport, before, lambda_, n_threads)
+            wide = np.empty(original.shape)
+        elif wide is None:
+            wide = np.empty_like(original)
+        _fuse_layer(original, pruned[name], transport, before, lambda_, wide, n_threads)
+        if wide is not own:
+            set_kernels(fused, name, wide)
         before = transport
     return fused
+
+
+def fused_layers(
+    backdoored: nn.Module,
+    pruned: Mapping[str, NDArray[np.bool_]],
+    transports: Sequence[LayerTransport],
+    lambda_: float,
+    *,
+    n_threads: int | None = None,
+) -> Iterator[tuple[str, Floats]]:
+    """Fuse one layer after the other, for networks of which there is no room for two.
+
+    Yields
+    ------
+    name : str
+        The layer.
+    weight : ndarray of float32 or float64, shape (n_out, n_in, height, width)
+        Its fused weight, as `fuse_transported` writes it, until the next is asked for: its memory
+        is used again.
+    """
+    memory = np.empty(0, np.uint8)
+    before: LayerTransport | None = None
+    for transport in transports:
+        original = kernels(backdoored, transport.name)
+        if memory.size < original.nbytes:
+            memory = np.empty(original.nbytes, np.uint8)
+        weight: Floats = memory[: original.nbytes].view(original.dtype).reshape(original.shape)
+        masked = pruned[transport.name]
+        _fuse_layer(original, masked, transport, before, lambda_, weight, n_threads)
+        yield transport.name, weight
+        before = transport
 
 
 def _copy_without(model: nn.Module, names: Sequence[str]) -> nn.Module:
@@ -178,46 +215,29 @@ def _copy_without(model: nn.Module, names: Sequence[str]) -> nn.Module:
     memo: dict[int, object] = {}
     for name in names:
         weight = convolution(model, name).weight
-        empty = torch.empty_like(weight, memory_format=torch.contiguous_format)
-        memo[id(weight)] = nn.Parameter(empty, weight.requires_grad)
+        memo[id(weight)] = nn.Parameter(empty_like(weight), weight.requires_grad)
     return copy.deepcopy(model, memo)
 
 
 def _fuse_layer(
-    backdoored: nn.Module,
-    fused: nn.Module,
-    transport: LayerTransport,
-    before: LayerTransport | None,
-    lambda_: float,
-    n_threads: int | None,
-) -> None:
-    """Fuse one layer, in place where its type is one that is computed in."""
-    name = transport.name
-    original, own = kernels(backdoored, name), own_kernels(fused, name)
-    target = np.empty_like(original) if own is None else own
-    inputs = None if before is None else before.map
-    rows = transport.map_of_kept
-    if not blend(original, rows, inputs, lambda_, target, n_threads=n_threads):
-        raise not_finite(name, convolution(fused, name).weight.dtype)
-    if own is None:
-        set_kernels(fused, name, target)
-
-
-def _fuse_published(
-    backdoored: nn.Module,
-    fused: nn.Module,
+    original: Floats,
     pruned: NDArray[np.bool_],
     transport: LayerTransport,
     before: LayerTransport | None,
     lambda_: float,
+    out: Floats,
+    n_threads: int | None,
 ) -> None:
-    """Fuse one layer by the published products, in float64."""
-    original = kernels(backdoored, transport.name).astype(np.float64)
+    """Write a layer's fused weight; in paper mode by the published products, in float64."""
+    if transport.mode == "default":
+        inputs = None if before is None else before.map
+        blend(original, transport.map_of_kept, inputs, lambda_, out, n_threads=n_threads)
+        return
+    original = original.astype(np.float64)
     moved = np.where(pruned[:, None, None, None], 0.0, original)
     if before is not None:
         moved = before.push_inputs(moved)
-    moved = transport.push(moved)
-    set_kernels(fused, transport.name, lambda_ * moved + (1 - lambda_) * original)
+    out[...] = lambda_ * transport.push(moved) + (1 - lambda_) * original
 
 
 def layer_reports(

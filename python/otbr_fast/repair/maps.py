@@ -65,17 +65,26 @@ class NeuronMap:
         )
 
     def apply(
-        self, values: Floats, out: Floats, *, keep: float = 0.0, n_threads: int | None = None
+        self,
+        values: Floats,
+        out: Floats,
+        *,
+        keep: float = 0.0,
+        base: Floats | None = None,
+        n_threads: int | None = None,
     ) -> None:
-        """Set ``out`` to ``keep`` times itself plus what the map takes of ``values``.
+        """Set ``out`` to what the map takes of ``values``, plus ``keep`` times ``base``.
 
         Sums are in float64 and rounded once. The result does not depend on ``n_threads``.
 
         Parameters
         ----------
         values : ndarray of float32 or float64, shape (p, n, q)
-            Values of n neurons along the middle axis, C-contiguous.
-        out : ndarray of the same dtype, shape (p, n_out, q)
-            C-contiguous; not the memory of ``values``.
+            Values of n neurons along the middle axis. All arrays are C-contiguous, of one type.
+        out : ndarray, shape (p, n_out, q)
+            Not the memory of ``values`` or ``base``.
+        base : ndarray, shape (p, n_out, q), optional
+            0 by default.
         """
-        _core.mix(self.starts, self.sources, self.shares, self.pooled, values, keep, n_threads, out)
+        map_ = (self.starts, self.sources, self.shares, self.pooled)
+        _core.mix(*map_, values, keep, base, n_threads, out)

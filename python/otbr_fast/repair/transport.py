@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,61 +15,10 @@ from scipy import sparse
 from otbr_fast import ot
 from otbr_fast.errors import RepairError
 from otbr_fast.repair.config import Mode
+from otbr_fast.repair.costs import NeuronCosts, neuron_costs
 from otbr_fast.repair.maps import Floats, NeuronMap
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class NeuronCosts:
-    """What it costs to move one neuron's mass to another: enough for every γ.
-
-    Parameters
-    ----------
-    between : ndarray, shape (n, n)
-        Distances between the neurons.
-    to_zero : ndarray, shape (n,)
-        Distance of each neuron to a pruned one, whose weights are all 0.
-    """
-
-    between: Floats
-    to_zero: Floats
-
-    def take(self, neurons: NDArray[np.intp]) -> NeuronCosts:
-        """Return the costs among some of the neurons, by their indices."""
-        return NeuronCosts(self.between[np.ix_(neurons, neurons)], self.to_zero[neurons])
-
-
-def neuron_costs(matrices: Sequence[Floats], *, n_threads: int | None = None) -> NeuronCosts:
-    """Sum the Euclidean distances between neurons over the weights that make them.
-
-    A sum of metrics is a metric, so what `transport_neurons` relies on holds for any number.
-
-    Parameters
-    ----------
-    matrices : sequence of ndarray of float32 or float64, shapes (n, d_w)
-        At least one weight, each with one row for each of the same n neurons. Distances are of
-        the first one's type.
-    n_threads : int, optional
-        Threads of the distances.
-
-    Raises
-    ------
-    ValueError
-        A weight is not finite, or so large or small that its distances leave its type.
-    """
-    parts = (
-        NeuronCosts(
-            ot.cost_matrix(weights, n_threads=n_threads),
-            ot.cost_matrix(np.zeros_like(weights[:1]), weights, n_threads=n_threads)[0],
-        )
-        for weights in matrices
-    )
-    total = next(parts)
-    for part in parts:
-        total.between[...] += part.between
-        total.to_zero[...] += part.to_zero
-    return total
 
 
 @dataclass(frozen=True)
@@ -308,28 +257,17 @@ def _reduced(
     if moving <= n * np.finfo(np.float64).eps:  # α = β, to rounding
         return spread, stay, _Solved()
     rows, columns = np.flatnonzero(supply), np.flatnonzero(demand)
+    sources = kept[rows[rows < kept.size]]
+    with refused(name):
+        cost = costs.moving(sources, columns, from_zero=sources.size < rows.size)
     move, solved = _solve(
-        name,
-        _moving_costs(costs, kept[rows[rows < kept.size]], rows.size, columns),
-        supply[rows] / moving,
-        demand[columns] / demand.sum(),
-        n_threads,
+        name, cost, supply[rows] / moving, demand[columns] / demand.sum(), n_threads
     )
     entries = move.tocoo()
     places = (rows[entries.row], columns[entries.col])
     plan = stay + sparse.csr_array((moving * entries.data, places), shape=stay.shape)
     found = replace(solved, value=moving * solved.value, duality_gap=moving * solved.duality_gap)
     return spread, sparse.csr_array(plan), found
-
-
-def _moving_costs(
-    costs: NeuronCosts, sources: NDArray[np.intp], n_sources: int, targets: NDArray[np.intp]
-) -> Floats:
-    """Gather the costs from some neurons, and the point 0 if there is a source more, to targets."""
-    moving = np.empty((n_sources, targets.size), costs.between.dtype)
-    moving[: sources.size] = costs.between[np.ix_(sources, targets)]
-    moving[sources.size :] = costs.to_zero[targets]
-    return moving
 
 
 def _spread(pruned: NDArray[np.bool_]) -> sparse.csr_array:

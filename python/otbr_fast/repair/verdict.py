@@ -22,9 +22,11 @@ PROBE_RADII = (0.018, 0.054)
 """Radii of the probes that classes are compared with (see `universal_perturbation`). Most triggers
 show at the smaller one, patches of many colours only at the larger one."""
 
-RADIUS_WEIGHTS = (0.9, 0.1)
-"""How much of the level each radius may spend: at the larger one, some class of a network without a
-backdoor stands out by nature more often than the normal distribution says."""
+WEIGHTS = (0.89, 0.1, 0.01)
+"""How much of the level each radius, and the asymmetry, may spend. At the larger radius some class
+of a network without a backdoor stands out by nature more often than the normal distribution says;
+by the asymmetry at the smaller one such a class stands out so often that only a very strong sign
+may count, as backdoors of classes that are far from all others give it."""
 
 LEVEL = 0.05
 """Of networks without a backdoor, at most this part should get a suspect."""
@@ -45,17 +47,21 @@ class ClassEvidence:
         The class.
     losses : tuple of float
         Of its probes, one for each radius.
+    asymmetry : float, optional
+        By how much easier it is to come to it than to leave it (see `asymmetries`), if known.
     statistic : float, optional
-        By how many standard errors of prediction the logarithm of its loss is below the others',
-        at the radius that gives the smaller p-value; ``None`` where it cannot be told, and where
-        the others do not differ at all, so that there is no such error.
+        By how many standard errors of prediction it stands out from the others: the logarithm of
+        its loss below theirs, or its asymmetry above, whichever gives the smallest p-value;
+        ``None`` where it cannot be told, and where the others do not differ at all, so that there
+        is no such error.
     p_value : float, optional
-        One-sided, corrected for the number of classes and, with their weights, of radii
-        (weighted Bonferroni); at most 1.
+        One-sided, corrected for the number of classes and, with their weights, of ways to stand
+        out (weighted Bonferroni); at most 1.
     """
 
     target: int
     losses: tuple[float, ...]
+    asymmetry: float | None
     statistic: float | None
     p_value: float | None
 
@@ -133,8 +139,9 @@ def probe_classes(
 
 def judge(
     losses: Sequence[Sequence[float]],
+    asymmetry: Sequence[float] = (),
     *,
-    weights: Sequence[float] = RADIUS_WEIGHTS,
+    weights: Sequence[float] = WEIGHTS,
     level: float = LEVEL,
 ) -> Verdict:
     """Tell whether one class's probe does suspiciously well.
@@ -143,7 +150,8 @@ def judge(
     from the normal distribution that the C − 1 others were drawn from, with mean m and sample
     deviation s, then (m − y) / (s sqrt(1 + 1/(C − 1))) would have Student's t distribution with
     C − 2 degrees of freedom. One-sided, as only a low loss is a sign; multiplied by C, divided by
-    the radius's weight, and the smallest over the radii.
+    the radius's weight, and the smallest over the radii. The asymmetry, where only a high one is a
+    sign, is held against the others' in the same way.
 
     That the values of a network without a backdoor are normal is an assumption, and a class that
     is by nature easy to reach breaks it; so does an attack on all classes at once, which leaves
@@ -153,8 +161,10 @@ def judge(
     ----------
     losses : sequence of sequences of float
         For each radius, of the classes' probes, in order; finite, not negative.
+    asymmetry : sequence of float
+        Of the classes, from `asymmetries`; finite. Empty if unknown.
     weights : sequence of float
-        Of the radii; positive, their sum is 1.
+        Of the radii, and of the asymmetry if given; positive, their sum is 1.
     level : float
         In (0, 1).
 
@@ -166,31 +176,36 @@ def judge(
     Raises
     ------
     RepairError
-        A loss is negative or not finite, or there is not one for each class at each radius; or
-        the weights are none of the radii's.
+        A loss is negative or not finite, or there is not one for each class at each radius; an
+        asymmetry is not finite or there is not one for each class; or the weights do not fit.
     """
     values = _checked(losses)
-    if len(weights) != len(values) or min(weights) <= 0 or not math.isclose(sum(weights), 1):
+    n_radii, n_classes = values.shape
+    drawn = list(map(float, asymmetry))
+    if drawn and (len(drawn) != n_classes or not np.isfinite(drawn).all()):
+        raise RepairError(f"the asymmetries {drawn} must be finite, one for each class")
+    n_ways = n_radii + bool(drawn)
+    if len(weights) != n_ways or min(weights) <= 0 or not math.isclose(sum(weights), 1):
         raise RepairError(
-            f"the weights {list(weights)} must be positive, one for each of {len(values)} radii, "
-            "and their sum 1"
+            f"the weights {list(weights)} must be positive, one for each of {n_radii} radii and "
+            "one for the asymmetry if that is given, and their sum 1"
         )
-    n_classes = values.shape[1]
-    told = [tuple(map(float, column)) for column in values.T]
+    told = [
+        (k, tuple(map(float, column)), drawn[k] if drawn else None)
+        for k, column in enumerate(values.T)
+    ]
     if n_classes < MIN_CLASSES:
-        unknown = tuple(ClassEvidence(k, own, None, None) for k, own in enumerate(told))
+        unknown = tuple(ClassEvidence(*own, None, None) for own in told)
         return Verdict(unknown, int(np.argmin(values[0])), None, level)
-    logs = np.log(np.maximum(values, _LOSS_FLOOR))
-    statistics = np.array([_leave_one_out(row) for row in logs])
+    compared = [*np.log(np.maximum(values, _LOSS_FLOOR)), *([-np.array(drawn)] if drawn else [])]
+    statistics = np.array([_leave_one_out(row) for row in compared])
     p_values = n_classes * stats.t.sf(statistics, n_classes - 2) / np.array(weights)[:, None]
     at = np.argmin(p_values, axis=0), np.arange(n_classes)
     classes = tuple(
         ClassEvidence(
-            k, own, float(statistic) if np.isfinite(statistic) else None, min(1.0, float(p_value))
+            *own, float(statistic) if np.isfinite(statistic) else None, min(1.0, float(p_value))
         )
-        for k, (own, statistic, p_value) in enumerate(
-            zip(told, statistics[at], p_values[at], strict=True)
-        )
+        for own, statistic, p_value in zip(told, statistics[at], p_values[at], strict=True)
     )
     best = int(np.argmin(p_values[at]))
     smallest = min(1.0, float(p_values[at][best]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -57,14 +58,17 @@ def set_kernels(model: nn.Module, name: str, values: Floats) -> None:
     target = convolution(model, name).weight
     cast = torch.from_numpy(values).to(target.device, target.dtype)
     if not torch.isfinite(cast).all():
-        raise not_finite(name, target.dtype)
+        raise RepairError(
+            f"the fused weight of layer '{name}' is not finite in {target.dtype}; check the "
+            "network's weights, or convert it to float32"
+        )
     with torch.no_grad():
         target.copy_(cast)
 
 
-def not_finite(name: str, dtype: torch.dtype) -> RepairError:
-    """Tell that a fused weight does not fit its type."""
-    return RepairError(
-        f"the fused weight of layer '{name}' is not finite in {dtype}; check the "
-        "network's weights, or convert it to float32"
-    )
+def empty_like(weight: torch.Tensor) -> torch.Tensor:
+    """Return memory for a weight; numpy's on the CPU, whose large pages fill faster."""
+    if weight.device.type != "cpu":
+        return torch.empty_like(weight, memory_format=torch.contiguous_format)
+    memory = np.empty(weight.numel() * weight.element_size(), dtype=np.uint8)
+    return torch.from_numpy(memory).view(weight.dtype).view(weight.shape)

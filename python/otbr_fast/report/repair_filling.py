@@ -58,7 +58,8 @@ _PROXIES = (
 _VERDICT_MEANING = (
     "For each class, a small perturbation that leads surrogate images of others to it is sought. "
     "The statistic tells by how many standard errors the logarithm of its loss is below the other "
-    "classes'; p-values are corrected for the number of classes and of sizes of the perturbation. "
+    "classes', or by how many it is easier to come to it than to leave it, whichever says more; "
+    "p-values are corrected for the number of classes and of ways to look at them. "
     "The loss shown is that of the smallest size."
 )
 _RANKINGS = {"response": "response to the probes", "nwc": "NWC"}

@@ -78,10 +78,10 @@ def candidate_table(
 
 def verdict_table(verdict: Verdict) -> Table:
     """Return how easy each class is to reach, the easiest to reach in bold if that is a sign."""
-    table = _table("class", "loss of its probes", "statistic", "p-value")
+    table = _table("class", "loss of its probes", "asymmetry", "statistic", "p-value")
     for one in verdict.classes:
         losses = ", ".join(f"{loss:.3g}" for loss in one.losses)
-        known = (one.statistic, one.p_value)
+        known = (one.asymmetry, one.statistic, one.p_value)
         told = ("-" if value is None else f"{value:.2g}" for value in known)
         style = "bold" if one.target == verdict.suspect else None
         table.add_row(str(one.target), losses, *told, style=style)

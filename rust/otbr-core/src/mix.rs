@@ -9,8 +9,8 @@ use crate::scalar::Scalar;
 use crate::simd::dispatch;
 use crate::threads::Threads;
 
-/// Entries that are summed up together, in the first-level cache.
-const PIECE: usize = 512;
+/// Entries that are summed up together, in registers.
+const PIECE: usize = 64;
 
 /// From here on an output's entries are worth a task of their own.
 const LONG: usize = 64;
@@ -18,6 +18,9 @@ const LONG: usize = 64;
 /// Entries of such a task, about, and outer rows of another.
 const TASK: usize = 1 << 15;
 const TOGETHER: usize = 4;
+
+/// Inputs of an output, and how much it takes of each.
+type Row<'a> = (&'a [i32], &'a [f64]);
 
 /// What each of some outputs takes of `inputs` inputs, row by row, and of one input more: the mean of
 /// `pooled` ones.
@@ -69,37 +72,42 @@ impl<'a> SparseMap<'a> {
 
     /// The inputs of an output, and how much it takes of each.
     #[inline(always)]
-    fn row(&self, output: usize) -> (&[i32], &[f64]) {
+    fn row(&self, output: usize) -> Row<'_> {
         let entries = self.starts[output] as usize..self.starts[output + 1] as usize;
         (&self.columns[entries.clone()], &self.factors[entries])
     }
 }
 
-/// `out[o, k, :] = keep · out[o, k, :] + Σ_i map[k, i] · x[o, i, :]` for arrays of shapes (·, inputs,
-/// `inner`) and (·, outputs, `inner`). What `out` held is not read where `keep` is 0.
+/// `out[o, k, :] = Σ_i map[k, i] · x[o, i, :] + keep · base[o, k, :]` for arrays of shapes (·, outputs,
+/// `inner`), (·, inputs, `inner`) and, unless it is empty and so 0, that of `out`.
 ///
 /// # Errors
 /// Shapes that do not fit, an interrupt.
+#[allow(clippy::too_many_arguments)] // Two arrays in, one out, each with what it is multiplied by.
 pub fn mix<T: Scalar>(
     map: &SparseMap<'_>,
     x: &[T],
-    inner: usize,
     keep: f64,
+    base: &[T],
+    inner: usize,
     out: &mut [T],
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<()> {
     let (per_x, per_out) = (map.inputs * inner, map.outputs() * inner);
     let outer = if per_x == 0 { 0 } else { x.len() / per_x };
-    if x.len() != outer * per_x || out.len() != outer * per_out {
-        let expected = outer * per_out;
+    let expected = outer * per_out;
+    if x.len() != outer * per_x || out.len() != expected {
         return Err(Error::Shape { name: "out", unit: "entries", found: out.len(), expected });
+    }
+    if !base.is_empty() && base.len() != expected {
+        return Err(Error::Shape { name: "base", unit: "entries", found: base.len(), expected });
     }
     if out.is_empty() {
         return Ok(());
     }
     let means = pool(map, x, inner, threads, interrupt)?;
-    let mix = Mix { map, x, means: &means, inner, keep };
+    let mix = Mix { map, x, means: &means, inner, keep, base };
     if inner >= LONG {
         let chunk = (TASK / inner).max(1);
         threads.map_rows_mut(out, inner, chunk, inner, interrupt, |first, out| {
@@ -113,9 +121,9 @@ pub fn mix<T: Scalar>(
             dispatch(
                 #[inline(always)]
                 || match inner {
-                    1 => mix.kernels::<1, 1>(first, out),
-                    9 => mix.kernels::<9, 9>(first, out),
-                    _ => mix.kernels::<0, LONG>(first, out),
+                    1 => mix.kernels::<1>(first, out),
+                    9 => mix.kernels::<9>(first, out),
+                    _ => mix.kernels::<0>(first, out),
                 },
             );
         })?;
@@ -130,6 +138,7 @@ struct Mix<'a, T> {
     means: &'a [T],
     inner: usize,
     keep: f64,
+    base: &'a [T],
 }
 
 impl<T: Scalar> Mix<'_, T> {
@@ -143,60 +152,91 @@ impl<T: Scalar> Mix<'_, T> {
         }
     }
 
-    /// Outputs from the `first` on, counted over all outer rows, a piece at a time.
+    /// What is added to an output, counted over all outer rows; empty if nothing is.
+    #[inline(always)]
+    fn base(&self, output: usize, inner: usize) -> &[T] {
+        if self.base.is_empty() { &[] } else { &self.base[output * inner..][..inner] }
+    }
+
+    /// Outputs from the `first` on, counted over all outer rows.
     #[inline(always)]
     fn stretches(&self, first: usize, out: &mut [T]) {
         for (k, out) in out.chunks_exact_mut(self.inner).enumerate() {
-            let (o, k) = ((first + k) / self.map.outputs(), (first + k) % self.map.outputs());
-            let (columns, factors) = self.map.row(k);
-            for (piece, out) in out.chunks_mut(PIECE).enumerate() {
-                let start = piece * PIECE;
-                let input = |i| &self.input(o, i, self.inner)[start..];
-                sum::<T, PIECE>(columns, factors, input, self.keep, out);
-            }
+            let (o, row) = ((first + k) / self.map.outputs(), self.map.row((first + k) % self.map.outputs()));
+            let base = self.base(first + k, self.inner);
+            sum_all(row, |i| self.input(o, i, self.inner), self.keep, base, out);
         }
     }
 
     /// All outputs of outer rows from the `first` on, each output of all rows in turn: what they take
-    /// is the same. `N` is `inner` where it is known, else 0, and `MOST` the largest it may be.
+    /// is the same. `N` is `inner` where it is known, else 0.
     #[inline(always)]
-    fn kernels<const N: usize, const MOST: usize>(&self, first: usize, out: &mut [T]) {
+    fn kernels<const N: usize>(&self, first: usize, out: &mut [T]) {
         let inner = if N == 0 { self.inner } else { N };
         let outputs = self.map.outputs();
         let rows = out.len() / (outputs * inner);
         for k in 0..outputs {
-            let (columns, factors) = self.map.row(k);
+            let row = self.map.row(k);
             for o in 0..rows {
                 let out = &mut out[(o * outputs + k) * inner..][..inner];
-                sum::<T, MOST>(columns, factors, |i| self.input(first + o, i, inner), self.keep, out);
+                let input = |i| self.input(first + o, i, inner);
+                let base = self.base((first + o) * outputs + k, inner);
+                if N > 0
+                    && let Some(out) = out.first_chunk_mut::<N>()
+                {
+                    sum(row, input, 0, self.keep, base, out);
+                } else {
+                    sum_all(row, input, self.keep, base, out);
+                }
             }
         }
     }
 }
 
-/// Sum up as much of the inputs as `out` is long, up to `MOST` entries, and of what is there.
+/// Sum up inputs of any length.
 #[inline(always)]
-fn sum<'x, T: Scalar, const MOST: usize>(
-    columns: &[i32],
-    factors: &[f64],
+fn sum_all<'x, T: Scalar>(
+    row: Row<'_>,
     input: impl Fn(usize) -> &'x [T],
     keep: f64,
+    base: &[T],
     out: &mut [T],
 ) {
-    let mut sums = [0.0_f64; MOST];
-    let sums = &mut sums[..out.len()];
-    if keep != 0.0 {
-        for (sum, out) in sums.iter_mut().zip(&*out) {
-            *sum = keep * out.to_f64();
-        }
+    let (pieces, rest) = out.as_chunks_mut::<PIECE>();
+    let done = pieces.len() * PIECE;
+    for (piece, out) in pieces.iter_mut().enumerate() {
+        sum(row, &input, piece * PIECE, keep, base, out);
     }
+    for (k, out) in rest.iter_mut().enumerate() {
+        sum(row, &input, done + k, keep, base, std::array::from_mut(out));
+    }
+}
+
+/// Sum up `N` entries of the inputs, from `start` on: few enough to stay in registers.
+#[inline(always)]
+fn sum<'x, T: Scalar, const N: usize>(
+    (columns, factors): Row<'_>,
+    input: impl Fn(usize) -> &'x [T],
+    start: usize,
+    keep: f64,
+    base: &[T],
+    out: &mut [T; N],
+) {
+    let mut sums = [0.0_f64; N];
     for (&i, &factor) in columns.iter().zip(factors) {
-        for (sum, x) in sums.iter_mut().zip(input(i as usize)) {
-            *sum += factor * x.to_f64();
+        let x = &input(i as usize)[start..][..N];
+        for k in 0..N {
+            sums[k] += factor * x[k].to_f64();
         }
     }
-    for (out, &sum) in out.iter_mut().zip(&*sums) {
-        *out = T::from_f64(sum);
+    if !base.is_empty() {
+        let base = &base[start..][..N];
+        for k in 0..N {
+            sums[k] += keep * base[k].to_f64();
+        }
+    }
+    for k in 0..N {
+        out[k] = T::from_f64(sums[k]);
     }
 }
 
@@ -218,12 +258,7 @@ fn pool<T: Scalar>(
         let x = &x[o * map.inputs * inner..];
         dispatch(
             #[inline(always)]
-            || {
-                for (piece, out) in means.chunks_mut(PIECE).enumerate() {
-                    let input = |i| &x[i * inner + piece * PIECE..];
-                    sum::<T, PIECE>(map.pooled, &shares, input, 0.0, out);
-                }
-            },
+            || sum_all((map.pooled, &shares), |i| &x[i * inner..][..inner], 0.0, &[], means),
         );
     })?;
     Ok(means)

@@ -10,11 +10,11 @@ use pyo3::prelude::*;
 use crate::arrays::vector;
 use crate::call::{run, to_py};
 
-/// Add to `keep` times `out`, of shape (·, outputs, inner), what a map takes of `x`, of shape (·,
-/// inputs, inner) and the same element type. The map is a matrix in compressed rows; its last column
-/// is the mean of the pooled inputs, if any are.
+/// Fill `out`, of shape (·, outputs, inner), with what a map takes of `x`, of shape (·, inputs, inner),
+/// and `keep` times `base`, of the shape of `out` or None; all of one element type. The map is a matrix
+/// in compressed rows; its last column is the mean of the pooled inputs, if any are.
 #[pyfunction]
-#[pyo3(signature = (indptr, indices, data, pooled, x, keep, n_threads, out))]
+#[pyo3(signature = (indptr, indices, data, pooled, x, keep, base, n_threads, out))]
 #[allow(clippy::too_many_arguments)] // One argument for each of Python's.
 pub fn mix<'py>(
     py: Python<'py>,
@@ -24,6 +24,7 @@ pub fn mix<'py>(
     pooled: PyReadonlyArray1<'py, i32>,
     x: &Bound<'py, PyAny>,
     keep: f64,
+    base: Option<&Bound<'py, PyAny>>,
     n_threads: Option<usize>,
     out: &Bound<'py, PyAny>,
 ) -> PyResult<()> {
@@ -35,9 +36,11 @@ pub fn mix<'py>(
         pooled: vector("pooled", &pooled)?,
     };
     if let Ok(x) = x.cast::<PyArray3<f32>>() {
-        map.apply(py, x.try_readonly()?, keep, &threads, out.extract()?)
+        let base = base.map(|base| base.extract()).transpose()?;
+        map.apply(py, x.try_readonly()?, keep, base, &threads, out.extract()?)
     } else if let Ok(x) = x.cast::<PyArray3<f64>>() {
-        map.apply(py, x.try_readonly()?, keep, &threads, out.extract()?)
+        let base = base.map(|base| base.extract()).transpose()?;
+        map.apply(py, x.try_readonly()?, keep, base, &threads, out.extract()?)
     } else {
         Err(PyTypeError::new_err("x must be a numpy array of three dimensions, float32 or float64"))
     }
@@ -56,19 +59,23 @@ impl Map<'_> {
         py: Python<'py>,
         x: PyReadonlyArray3<'py, T>,
         keep: f64,
+        base: Option<PyReadonlyArray3<'py, T>>,
         threads: &Threads,
         mut out: PyReadwriteArray3<'py, T>,
     ) -> PyResult<()> {
         let (shape, shape_out) = ([x.shape()[0], x.shape()[1], x.shape()[2]], out.shape().to_vec());
         let map =
             SparseMap::new(self.indptr, self.indices, self.data, self.pooled, shape[1]).map_err(to_py)?;
-        if shape_out != [shape[0], map.outputs(), shape[2]] {
-            return Err(PyValueError::new_err(format!(
-                "out has shape {shape_out:?}, expected {:?}",
-                [shape[0], map.outputs(), shape[2]]
-            )));
+        let expected = [shape[0], map.outputs(), shape[2]];
+        for found in [Some(shape_out), base.as_ref().map(|base| base.shape().to_vec())].into_iter().flatten()
+        {
+            if found != expected {
+                let told = format!("out or base has shape {found:?}, expected {expected:?}");
+                return Err(PyValueError::new_err(told));
+            }
         }
+        let base = base.as_ref().map(|base| base.as_slice()).transpose()?.unwrap_or(&[]);
         let (x, out) = (x.as_slice()?, out.as_slice_mut()?);
-        run(py, |interrupt| otbr_core::mix::mix(&map, x, shape[2], keep, out, threads, interrupt))
+        run(py, |interrupt| otbr_core::mix::mix(&map, x, keep, base, shape[2], out, threads, interrupt))
     }
 }
