@@ -125,6 +125,15 @@ Suspect = Annotated[
         rich_help_panel=_METHOD_PANEL,
     ),
 ]
+Channels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.yaml",
+        help="The network's channels, as `inspect --yaml` writes them, corrected by hand.",
+        show_default="found by following them through the network",
+        rich_help_panel=_METHOD_PANEL,
+    ),
+]
 DistilSteps = Annotated[
     int | None,
     typer.Option(

@@ -64,6 +64,7 @@ def command(
     suspect: common.Suspect = None,
     distil_steps: common.DistilSteps = None,
     mode: common.Mode = None,
+    channels: common.Channels = None,
     steps: common.Steps = None,
     lr: common.LearningRate = None,
     momentum: common.Momentum = None,
@@ -103,16 +104,23 @@ def command(
     outputs = _Outputs.choose(subject, out, report)
     outputs.check(overwrite)
 
+    from otbr_fast.channels import read_graph
     from otbr_fast.evaluate import Metrics
     from otbr_fast.repair import repair
 
+    graph = None if channels is None else read_graph(channels)
     with progress_bars() as tell:
         evaluation = _evaluation(subject, outputs, DataOptions(data, trigger, target, limit))
         measure = measure_with(subject, evaluation, chosen_device, tell)
         before = measure(subject.model) if measure and report else None
         clock = StageClock(tell)
         result = repair(
-            subject.model, subject.inputs, settings, device=chosen_device, progress=clock
+            subject.model,
+            subject.inputs,
+            settings,
+            channels=graph,
+            device=chosen_device,
+            progress=clock,
         )
         timings = clock.stop()
         after = measure(result.model) if measure else None

@@ -65,6 +65,7 @@ def command(
     std: common.Std = None,
     num_classes: common.NumClasses = None,
     mode: common.Mode = None,
+    channels: common.Channels = None,
     steps: common.Steps = None,
     lr: common.LearningRate = None,
     momentum: common.Momentum = None,
@@ -95,6 +96,7 @@ def command(
     )
     evaluation = open_evaluation_data(subject, DataOptions(data, trigger, target, limit))
 
+    from otbr_fast.channels import read_graph
     from otbr_fast.io import check_absent
     from otbr_fast.repair import sweep
     from otbr_fast.report import SweepReport
@@ -108,6 +110,7 @@ def command(
             settings,
             many_gammas,
             many_lambdas,
+            channels=None if channels is None else read_graph(channels),
             device=chosen_device,
             progress=tell,
         )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from otbr_fast import models
+from otbr_fast.channels import ChannelGraph
 from otbr_fast.errors import RepairError
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
@@ -39,6 +40,7 @@ def repair(
     config: RepairConfig,
     *,
     num_classes: int | None = None,
+    channels: ChannelGraph | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> RepairResult:
@@ -54,6 +56,9 @@ def repair(
         The settings.
     num_classes : int, optional
         Its number of logits; read from its last linear layer when not given.
+    channels : ChannelGraph, optional
+        Its channels, where they are known better than `otbr_fast.channels.channel_graph` finds
+        them; what it claims is checked.
     device : torch.device or str
         Where to unlearn; the rest runs on the CPU.
     progress : callable, optional
@@ -69,11 +74,13 @@ def repair(
     UnsupportedModelError
         The network's architecture cannot be handled, or it does not take such inputs or answer
         with so many classes.
+    ChannelGraphError
+        The channels handed in do not fit the network.
     RepairError
         A weight that comes in is not finite, or the repair cannot go on without harm; the message
         tells the remedy.
     """
-    plan = _prepare(model, inputs, config, num_classes, device, progress)
+    plan = _prepare(model, inputs, config, num_classes, channels, device, progress)
     evidence = plan.evidence
     is_asked = config.gamma != "auto" or config.suspect is not None
     if not is_asked and evidence is not None and evidence.verdict.suspect is None:
@@ -92,6 +99,7 @@ def sweep(
     lambdas: Sequence[float] | None = None,
     *,
     num_classes: int | None = None,
+    channels: ChannelGraph | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Iterator[RepairResult]:
@@ -118,7 +126,7 @@ def sweep(
             f"gammas={list(gammas)}, lambdas={lambdas}: nothing to try; give at least one of each"
         )
     # The first has a γ that is a number, so no evidence is gathered only to choose one.
-    plan = _prepare(model, inputs, configs[0][0], num_classes, device, progress)
+    plan = _prepare(model, inputs, configs[0][0], num_classes, channels, device, progress)
     return _results(plan, configs)
 
 
@@ -141,6 +149,7 @@ def _prepare(
     inputs: InputSpec,
     config: RepairConfig,
     num_classes: int | None,
+    channels: ChannelGraph | None,
     device: torch.device | str,
     progress: Progress | None,
 ) -> _Plan:
@@ -149,7 +158,7 @@ def _prepare(
     classes = models.num_classes(model) if num_classes is None else num_classes
     original = copy.deepcopy(model).cpu().eval()
     models.check_inputs(original, inputs, classes)
-    stages = stages_of(original, inputs, config)
+    stages = stages_of(original, inputs, config, channels)
     evidence = None
     if config.needs_evidence:
         evidence = gather_evidence(

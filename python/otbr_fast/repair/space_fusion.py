@@ -13,8 +13,9 @@ from scipy import sparse
 
 from otbr_fast.channels import Axis, ChannelGraph, Space, rows, with_rows
 from otbr_fast.errors import RepairError
+from otbr_fast.repair.costs import neuron_costs
 from otbr_fast.repair.maps import Floats, NeuronMap
-from otbr_fast.repair.transport import LayerTransport, neuron_costs, refused, transport_neurons
+from otbr_fast.repair.transport import LayerTransport, refused, transport_neurons
 
 State = Mapping[str, torch.Tensor]
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from otbr_fast.channels import Space, channel_graph, example_input
-from otbr_fast.errors import UnsupportedModelError
+from otbr_fast.channels import ChannelGraph, Space, channel_graph, check_graph, example_input
+from otbr_fast.errors import RepairError, UnsupportedModelError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.channels import ConvChain, conv_chain
 from otbr_fast.repair.config import RepairConfig
@@ -75,17 +75,43 @@ class Stages(Protocol):
         """Tell what was done to each layer or space."""
 
 
-def stages_of(model: nn.Module, inputs: InputSpec, config: RepairConfig) -> Stages:
+def stages_of(
+    model: nn.Module,
+    inputs: InputSpec,
+    config: RepairConfig,
+    channels: ChannelGraph | None = None,
+) -> Stages:
     """Find what the stages work on: the chain in paper mode, else the channel graph's spaces.
+
+    Parameters
+    ----------
+    model : nn.Module
+    inputs : InputSpec
+        What it is fed.
+    config : RepairConfig
+        ``mode`` is used.
+    channels : ChannelGraph, optional
+        Its channels, where they are known; followed through the network when not given.
 
     Raises
     ------
+    ChannelGraphError
+        The channels given do not fit the network.
+    RepairError
+        Channels are given in paper mode.
     UnsupportedModelError
         The network's architecture cannot be handled, or there is nothing in it to repair.
     """
     if config.mode == "paper":
+        if channels is not None:
+            raise RepairError("paper mode works on a chain of convolutions: give no channels")
         return ChainStages(conv_chain(model))
-    graph = channel_graph(model, example_input(model, inputs))
+    example = example_input(model, inputs)
+    if channels is None:
+        graph = channel_graph(model, example)
+    else:
+        graph = channels
+        check_graph(model, graph, example)
     spaces = transported_spaces(graph)
     if not spaces:
         raise UnsupportedModelError(
