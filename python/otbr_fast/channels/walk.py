@@ -123,6 +123,7 @@ class _Walk:
         labels = [la for operand in call.operands for la in tidy(ids, operand.labels)]
         for label in labels:
             ids.fix(label.ids, f"{call.where} is not understood")
+            self.found.axes.note(label, "carried")
         if labels:
             self.found.unknown.append(call.where)
         return _unlabelled(call.node.meta.get("val"))
