@@ -11,7 +11,6 @@ from torch import nn
 from otbr_fast.errors import EvaluationDataError, RepairError
 from otbr_fast.evaluate import LabeledImages
 from otbr_fast.evaluate.defences import Case, FineTuning
-from otbr_fast.evaluate.defences.fine_tuning import _shifted
 from otbr_fast.models import InputSpec
 
 INPUTS = InputSpec(shape=(3, 12, 12), mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
@@ -82,18 +81,6 @@ def test_only_a_share_of_the_images_is_used() -> None:
     )
     tuned(FineTuning(share=0.3, epochs=2, lrs=(0.01,), batch_size=10), subject)
     assert seen == [("fine-tuning", done, 6) for done in range(1, 7)]
-
-
-def test_images_are_shifted_and_nothing_else() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.zeros((200, 1, 11, 11), dtype=torch.uint8)
-    images[:, 0, 5, 5] = 255
-    moved = _shifted(images, generator)
-    assert moved.shape == images.shape
-    assert (moved.flatten(1).sum(1) == 255).all()
-    rows, columns = moved[:, 0].nonzero()[:, 1:].T
-    for places in (rows, columns):
-        assert (places.min(), places.max()) == (1, 9)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -170,9 +169,9 @@ def _read_test(subject: Subject, options: DataOptions) -> EvaluationSet:
 def _training(path: Path) -> TrainingData:
     from otbr_fast.evaluate import load_images
     from otbr_fast.evaluate.comparison_inputs import TrainingData
+    from otbr_fast.io.files import file_sha256
 
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TrainingData(digest, lambda: load_images(path))
+    return TrainingData(file_sha256(path), lambda: load_images(path))
 
 
 def _write(comparison: Comparison, out: Path, facts: Mapping[str, Any]) -> dict[str, Any]:

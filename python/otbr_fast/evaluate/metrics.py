@@ -168,8 +168,7 @@ class _Runner:
         device = next(self.model.parameters()).device
         x = batch.to(device, memory_format=torch.channels_last)
         x = x.float() if x.is_floating_point() else x.float() / 255
-        x = self.inputs.low + (self.inputs.high - self.inputs.low) * x
-        logits: torch.Tensor = self.model(self.inputs.normalize(x)).cpu()
+        logits: torch.Tensor = self.model(self.inputs.normalize(self.inputs.raw(x))).cpu()
         if not bool(torch.isfinite(logits).all()):
             raise EvaluationDataError(
                 "the model's outputs are NaN or infinite on these images, so no metric would mean "

@@ -17,7 +17,7 @@ from otbr_fast.errors import CheckpointError
 from otbr_fast.io.checkpoint import NOT_SAVED
 from otbr_fast.io.files import check_absent, write_file
 from otbr_fast.io.record import ATTACK_RESULT, IMAGE_FOLDER
-from otbr_fast.models import require_finite
+from otbr_fast.models import detached, require_finite
 
 _SUFFIX = ".png"
 
@@ -103,7 +103,7 @@ def save_attack_record(
     content = {
         "model_name": model_name,
         "num_classes": num_classes,
-        "model": {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()},
+        "model": detached(state_dict),
         "data_path": data_path,
         "img_size": (height, width, channels),
         "clean_data": dataset,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -17,15 +16,20 @@ from torch import nn
 from otbr_fast.errors import CheckpointError
 from otbr_fast.io.datasets import NORMALIZATION
 from otbr_fast.io.description import AttackDescription, ModelDescription, read_description
-from otbr_fast.io.files import write_file
+from otbr_fast.io.files import file_sha256, write_file
 from otbr_fast.io.record import ATTACK_RESULT, Record, load_record
 from otbr_fast.io.torchfile import read_torch_file
-from otbr_fast.models import build_model, num_classes, require_dense, require_finite
+from otbr_fast.models import (
+    build_model,
+    detached,
+    num_classes,
+    require_dense,
+    require_finite,
+)
 
 _TORCH_SUFFIXES = (".pt", ".pth")
 _NESTED_KEYS = ("model", "state_dict")
 _WRAPPERS = re.compile(r"(module\.|_orig_mod\.)+")  # DataParallel's and torch.compile's
-_BLOCK = 1 << 20
 
 RECORD_DESCRIPTION = "model.json"
 """What a record's network is fed, which BackdoorBench tells by the dataset's name only."""
@@ -127,7 +131,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         state_dict=_state_dict(content, path),
         description=read_description(beside) if beside.is_file() else None,
         path=path,
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
     )
 
 
@@ -148,10 +152,7 @@ def save_safetensors(
         The file exists and `overwrite` is false.
     """
     require_finite(state_dict, NOT_SAVED)
-    copies = {
-        name: tensor.detach().to("cpu", copy=True).contiguous()
-        for name, tensor in state_dict.items()
-    }
+    copies = detached(state_dict)
     with write_file(path, overwrite) as draft:
         # safetensors' own save_file would make a file that only its owner may read.
         draft.write_bytes(save(copies, metadata=dict(metadata) if metadata is not None else None))
@@ -164,7 +165,7 @@ def _load_record(folder: Path) -> Checkpoint:
         state_dict=_state_dict(record.state_dict, path),
         description=read_description(described) if described.is_file() else _describe(record),
         path=path,
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
         record=record,
     )
 
@@ -223,11 +224,3 @@ def _state_dict(content: object, path: Path) -> dict[str, torch.Tensor]:
     if all(_WRAPPERS.match(name) for name in content):
         return {_WRAPPERS.sub("", name, count=1): value for name, value in content.items()}
     return dict(content)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ import torch
 
 from otbr_fast.io.checkpoint import NOT_SAVED
 from otbr_fast.io.files import check_absent, write_file
-from otbr_fast.models import require_finite
+from otbr_fast.models import detached, require_finite
 
 _METRICS = ("test_acc", "test_asr", "test_ra")
 
@@ -58,7 +58,7 @@ def save_defense_result(
     content = {
         "model_name": model_name,
         "num_classes": num_classes,
-        "model": {name: _detached_copy(tensor) for name, tensor in state_dict.items()},
+        "model": detached(state_dict),
     }
     row = {**dict.fromkeys(_METRICS), **summary}
     with write_file(result, overwrite) as result_draft, write_file(table, overwrite) as table_draft:
@@ -68,8 +68,3 @@ def save_defense_result(
             writer.writerow(["", *row])  # the index column has no name, as pandas writes it
             writer.writerow(["last", *row.values()])
     return result
-
-
-def _detached_copy(tensor: torch.Tensor) -> torch.Tensor:
-    """Copy, so that no more than the tensor itself is saved of a larger storage."""
-    return tensor.detach().to("cpu", copy=True).contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from otbr_fast.errors import OutputExistsError
+
+_BLOCK = 1 << 20
 
 
 def check_absent(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
@@ -20,6 +23,15 @@ def check_absent(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> No
         raise OutputExistsError(
             f"{', '.join(existing)} would be overwritten; choose another name, or ask to overwrite."
         )
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextmanager

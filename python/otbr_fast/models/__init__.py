@@ -2,7 +2,7 @@
 
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.models.loading import load_strictly, require_dense, require_finite
+from otbr_fast.models.loading import detached, load_strictly, require_dense, require_finite
 from otbr_fast.models.preactresnet import PreActResNet
 from otbr_fast.models.precision import bf16_autocast, run, working_copy
 from otbr_fast.models.registry import SUPPORTED_MODELS, build_model, new_model, num_classes
@@ -17,6 +17,7 @@ __all__ = [
     "bf16_autocast",
     "build_model",
     "check_inputs",
+    "detached",
     "load_strictly",
     "new_model",
     "num_classes",

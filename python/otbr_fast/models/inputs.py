@@ -45,6 +45,10 @@ class InputSpec(BaseModel):
                 raise ValueError(f"std {self.std} must be positive")
         return self
 
+    def raw(self, parts: torch.Tensor) -> torch.Tensor:
+        """Spread parts of the input range, in [0, 1], over it: raw inputs in [low, high]."""
+        return self.low + (self.high - self.low) * parts
+
     def normalize(self, x: torch.Tensor) -> torch.Tensor:
         """Bring raw inputs, shape (N, C, H, W) in [low, high], into what the model is fed."""
         if self.mean is None or self.std is None:

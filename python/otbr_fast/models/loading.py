@@ -137,3 +137,11 @@ def _shorten(names: list[str]) -> str:
     shown = ", ".join(names[:_NAMES_SHOWN])
     rest = len(names) - _NAMES_SHOWN
     return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def detached(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy to the CPU, so that nothing is saved of a larger memory that tensors lie in."""
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in state_dict.items()
+    }

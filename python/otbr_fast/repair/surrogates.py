@@ -131,7 +131,7 @@ def synthesize(
                     "the loss of the surrogates is not finite: check the network's weights and "
                     f"batch statistics, and its input range and normalisation ({inputs})"
                 )
-            made.append(_raw(images.detach(), inputs).cpu())
+            made.append(inputs.raw(images.detach()).cpu())
     return Surrogates(torch.cat(made), labels)
 
 
@@ -172,7 +172,7 @@ def _improve(
     optimizer.zero_grad()
     with torch.enable_grad():
         seen = shifted(images, generator)
-        logits, distance = gap.run(inputs, _raw(seen, inputs))
+        logits, distance = gap.run(inputs, inputs.raw(seen))
         loss = F.cross_entropy(logits, labels)
         loss = loss + (_TOTAL_VARIATION * _variation(seen) if distance is None else distance)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -202,7 +202,3 @@ def _pink_noise(count: int, inputs: InputSpec, generator: torch.Generator) -> to
     grey, own = pink[:, :1], pink[:, 1:]
     noise: torch.Tensor = _MIDDLE + _SPREAD * (_GREY**0.5 * grey + (1 - _GREY) ** 0.5 * own)
     return noise.clamp(0, 1)
-
-
-def _raw(parts: torch.Tensor, inputs: InputSpec) -> torch.Tensor:
-    return inputs.low + (inputs.high - inputs.low) * parts

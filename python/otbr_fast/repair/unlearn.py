@@ -105,7 +105,7 @@ def _draw(
     drawn_classes = num_classes - 1 if config.mode == "paper" else num_classes
     labels = torch.randint(0, drawn_classes, (config.batch_size,), generator=generator)
     if config.mode == "default":
-        noise = inputs.normalize(inputs.low + (inputs.high - inputs.low) * noise)
+        noise = inputs.normalize(inputs.raw(noise))
     return noise, labels
 
 

@@ -17,6 +17,7 @@ from otbr_fast.report.comparison import (
     trial_rows,
 )
 from otbr_fast.report.documents import csv_text, json_text
+from otbr_fast.report.html_words import percent
 
 FILES = ("compare.json", "compare.md", "compare.csv", "averages.csv", "trials.csv")
 
@@ -117,7 +118,7 @@ def _average_row(average: Average) -> tuple[str, ...]:
     return (
         average.method + part,
         _choice(average.choice),
-        *map(_percent, average.means.values()),
+        *map(percent, average.means.values()),
         f"{average.seconds:.1f}",
     )
 
@@ -125,19 +126,15 @@ def _average_row(average: Average) -> tuple[str, ...]:
 def _figures(line: Line) -> tuple[str, ...]:
     recalls = [recall for recall in line.metrics.recalls or () if recall is not None]
     return (
-        *(_percent(line.figure(name)) for name in ("acc", "asr", "ra", "tcr")),
-        _percent(min(recalls, default=None)),
-        *(_percent(line.figure(name)) for name in ("der", "hder", "acc_loss", "tcr_loss")),
+        *(percent(line.figure(name)) for name in ("acc", "asr", "ra", "tcr")),
+        percent(min(recalls, default=None)),
+        *(percent(line.figure(name)) for name in ("der", "hder", "acc_loss", "tcr_loss")),
         f"{line.seconds:.1f}",
     )
 
 
 def _choice(choice: str) -> str:
     return "" if choice == BEFORE else choice
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def _markdown(lines: Sequence[Line], document: Mapping[str, Any]) -> str:

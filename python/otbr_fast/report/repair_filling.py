@@ -151,7 +151,7 @@ def triggered_examples(
         return ()
     images = poisoned.images[:_N_TRIGGERED]
     parts = images if images.is_floating_point() else images.float() / 255
-    raw = inputs.low + (inputs.high - inputs.low) * parts
+    raw = inputs.raw(parts)
     with torch.no_grad():
         answers = [network(inputs.normalize(raw)).argmax(dim=1) for network in (before, after)]
     return tuple(

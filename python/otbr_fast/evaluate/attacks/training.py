@@ -198,9 +198,7 @@ class _Run:
             x, labels, penalty = self._batch(batch, roles, generator)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        low, high = self.inputs.low, self.inputs.high
-        raw = low + (high - low) * x
-        logits = run(self.model, self.inputs, raw, bf16=self.recipe.bf16)
+        logits = run(self.model, self.inputs, self.inputs.raw(x), bf16=self.recipe.bf16)
         loss = F.cross_entropy(logits, labels) + penalty
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:

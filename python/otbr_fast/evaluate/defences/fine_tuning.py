@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 (the field's name)
 
 from otbr_fast.errors import EvaluationDataError, OtbrFastError, RepairError
+from otbr_fast.evaluate.attacks.augment import crop_and_flip
 from otbr_fast.evaluate.defences.base import Case, Method, Trial
 from otbr_fast.evaluate.images import LabeledImages
 
@@ -103,8 +104,8 @@ class FineTuning:
         for epoch in range(self.epochs):
             order = torch.randperm(len(data), generator=generator)
             for i, batch in enumerate(torch.split(order, self.batch_size)[:n_batches]):
-                x = _shifted(data.images[batch], generator).to(case.device).float() / 255
-                x = case.inputs.low + (case.inputs.high - case.inputs.low) * x
+                x = crop_and_flip(data.images[batch], generator, pad=_PAD, flip=False)
+                x = case.inputs.raw(x.to(case.device).float() / 255)
                 optimizer.zero_grad()
                 with torch.enable_grad():
                     logits = model(case.inputs.normalize(x))
@@ -126,16 +127,3 @@ def _trainable_copy(case: Case) -> nn.Module:
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.eval()
     return model
-
-
-def _shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Shift each image by its own number of pixels in both directions; what comes in is black."""
-    height, width = images.shape[2:]
-    padded = F.pad(images, (_PAD,) * 4)
-    corners = torch.randint(2 * _PAD + 1, (len(images), 2), generator=generator).tolist()
-    return torch.stack(
-        [
-            image[:, top : top + height, left : left + width]
-            for image, (top, left) in zip(padded, corners, strict=True)
-        ]
-    )
