@@ -18,7 +18,7 @@ PUBLISHED_LAMBDA = 0.5
 """The paper's share of the transported network."""
 
 CANDIDATE_GAMMAS = (0.05, 0.1)
-CANDIDATE_LAMBDAS = (0.75, 1.0)
+CANDIDATE_LAMBDAS = (0.5, 0.75)
 """What "auto" chooses from."""
 
 _PUBLISHED_STAGES: dict[str, Any] = {

@@ -13,14 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import run, working_copy
-from otbr_fast.repair.probe import Probe
+from otbr_fast.repair.probe import RADII, Probe
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates, images_at_once, mixed, shifted
 
 _MOMENTUM = 0.9
 _MAX_GRADIENT = 5.0
 _TARGET_SHARE = 0.25  # of the plain part; all of the probed part teaches to answer otherwise
-_WEAKEST, _STRONGEST = 0.5, 1.2  # of a probe, as parts of its own size
+_WEAKEST, _STRONGEST = 0.5, 1.2  # of a probe, as parts of its own size; more if it is small
 
 
 def distil(
@@ -41,7 +41,9 @@ def distil(
 
     Two divergences are lowered together, each Kullback-Leibler from the original's answer: on
     surrogates as they are, and on surrogates of other classes than a probe's with that probe
-    added, at a random strength from 0.5 to 1.2, where the original is asked about them without it.
+    added, at a random strength, where the original is asked about them without it. The strength is
+    from 0.5 to 1.2, or to what brings the probe to the largest of `RADII`, about that of a trigger
+    that is blended into whole images: a smaller one that leads to the class is not the trigger.
     A quarter of the former are of the probes' classes, which the latter teach to answer less.
     So the network keeps what it knows, and unlearns the way to the suspected class. Each surrogate
     is mixed with another, which keeps at most half: the original is less sure of such images, so
@@ -130,6 +132,8 @@ class _Lessons:
         self.n_parts = 2 if probes else 1
         if probes:
             self.perturbations = torch.stack([probe.perturbation for probe in probes])
+            strongest = [max(_STRONGEST, RADII[-1] / probe.radius) for probe in probes]
+            self.strongest = torch.tensor(strongest, dtype=self.perturbations.dtype)
             targets = torch.tensor([probe.target for probe in probes])
             self.of_targets = torch.isin(surrogates.labels, targets).nonzero().flatten()
             # Each image can be shown with each probe that leads elsewhere.
@@ -152,7 +156,7 @@ class _Lessons:
         images, probes = self.pairs[self._choose(len(self.pairs), generator)].unbind(dim=1)
         asked = self._seen(images, generator)
         strength = torch.rand((len(asked), 1, 1, 1), generator=generator, dtype=asked.dtype)
-        strength = _WEAKEST + (_STRONGEST - _WEAKEST) * strength
+        strength = _WEAKEST + (self.strongest[probes].view(-1, 1, 1, 1) - _WEAKEST) * strength
         probed = asked + strength * self.perturbations[probes]
         probed = probed.clamp(self.inputs.low, self.inputs.high)
         return torch.cat([plain, probed]), torch.cat([plain, asked])

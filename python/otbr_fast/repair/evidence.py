@@ -11,7 +11,7 @@ from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.asymmetry import asymmetries, losses_between
 from otbr_fast.repair.config import RepairConfig
-from otbr_fast.repair.probe import Probe, smallest_probe, universal_perturbation
+from otbr_fast.repair.probe import RADII, Probe, smallest_probe, universal_perturbation
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.verdict import Verdict, judge, probe_classes
@@ -114,7 +114,11 @@ def gather_evidence(
     )
     tell("probe the suspect", 1, total)
     plans = [(smallest.radius, _STEPS)] * _N_PROBES
-    plans += [(stretch * smallest.radius, _HELD_OUT_STEPS) for stretch in _HELD_OUT_STRETCHES]
+    # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
+    most = max(RADII[-1], smallest.radius)
+    plans += [
+        (min(stretch * smallest.radius, most), _HELD_OUT_STEPS) for stretch in _HELD_OUT_STRETCHES
+    ]
     found = []
     for i, (radius, steps) in enumerate(plans, start=1):
         probe = universal_perturbation(

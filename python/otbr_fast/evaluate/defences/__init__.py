@@ -32,7 +32,7 @@ def all_defences(seed: int = 0) -> tuple[Defence, ...]:
     return (
         Sweep("paper", mode="paper", lambdas=(0.5,), pruned="nwc-pruning", seed=seed),
         Blind(seed=seed),
-        Sweep("ours-hindsight", gammas=_OUR_GAMMAS, lambdas=(0.75, 1.0), seed=seed),
+        Sweep("ours-hindsight", gammas=_OUR_GAMMAS, lambdas=(0.5, 0.75), seed=seed),
         ChannelLipschitzPruning(),
         ChannelLipschitzPruning("clp-published", next_norms),
         FineTuning(seed=seed),
