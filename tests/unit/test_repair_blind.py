@@ -175,7 +175,7 @@ def test_a_gamma_of_ones_own_asks_for_a_repair_in_any_case(unattacked: Trained) 
     result = repair(unattacked.model, unattacked.inputs, QUICK.but(gamma=0.1))
     assert result.is_changed
     assert result.output_hash != result.input_hash
-    assert [(c.gamma, c.lambda_) for c in result.candidates] == [(0.1, 0.75), (0.1, 1.0)]
+    assert [(c.gamma, c.lambda_) for c in result.candidates] == [(0.1, 0.5), (0.1, 0.75)]
     assert_finite(result.model)
 
 
@@ -366,7 +366,7 @@ def test_settings_can_change_their_mode_and_back() -> None:
 
 
 def test_what_auto_stands_for() -> None:
-    assert RepairConfig().lambdas == (0.75, 1.0)
+    assert RepairConfig().lambdas == (0.5, 0.75)
     assert RepairConfig(ranking="nwc").lambdas == (0.5,)  # the paper's
     assert RepairConfig(gamma=0.3, lambda_=0.2).gammas == (0.3,)
     assert RepairConfig(gamma=0.3, lambda_=0.2).lambdas == (0.2,)
