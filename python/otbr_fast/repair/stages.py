@@ -238,7 +238,8 @@ class SpaceStages:
         """Fuse along all axes of the spaces."""
         state = original.state_dict()
         along = [each for each in transports if isinstance(each, SpaceTransport)]
-        return _with_state(original, fuse_states(state, state, along, config.lambdas[0]))
+        lambda_, n_threads = config.lambdas[0], config.n_threads
+        return _with_state(original, fuse_states(state, state, along, lambda_, n_threads=n_threads))
 
     def reports(self, transports: Sequence[Transport]) -> tuple[LayerReport, ...]:
         """Tell what was done to each space."""
@@ -260,6 +261,12 @@ def _report(space: Space, transport: Transport | None) -> LayerReport:
 
 
 def _with_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:
-    result = copy.deepcopy(model)
-    result.load_state_dict(state)
-    return result
+    """Copy a network with other values. Those that are not its own become the copy's, uncopied."""
+    memo: dict[int, object] = {}
+    for name, own in model.named_parameters(remove_duplicate=False):
+        if state[name].data_ptr() != own.data_ptr():
+            memo[id(own)] = nn.Parameter(state[name], own.requires_grad)
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        if name in state and state[name].data_ptr() != buffer.data_ptr():
+            memo[id(buffer)] = state[name]
+    return copy.deepcopy(model, memo)
