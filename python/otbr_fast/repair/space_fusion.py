@@ -332,6 +332,12 @@ def space_changes(original: State, changed: State, space: Space) -> NDArray[np.f
     return np.asarray(np.mean(found, axis=0))
 
 
+def space_norms(state: State, space: Space) -> NDArray[np.float64]:
+    """Return the norm of what writes each channel: of all its rows together."""
+    squares = [np.square(m, dtype=np.float64).sum(axis=1) for m in space_matrices(state, space)]
+    return np.asarray(np.sqrt(np.sum(squares, axis=0)))
+
+
 def computable(tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor on the CPU in a type that is computed in: float64, or else float32."""
     wide = tensor.detach().cpu()
