@@ -8,7 +8,9 @@ What is timed is stage 2 for the paper's seven γ with λ = 0.5: from the backdo
 ranking to each γ's fused weights, which are dropped before the next. Networks are PreAct-ResNet18
 with all channels multiplied. Weights are He's initial ones and NWCs lognormal, by a seed.
 
-ours   `transport_selections`, then `fused_layers`, which hands over a layer at a time.
+ours   What default mode does: transports of all spaces of channels, which are streams and what lies
+       between two layers, with the distances of all layers that write them, shortcuts too; then
+       `fused_tensors`, which hands over a tensor at a time.
 plain  For each γ a pruned and a fused copy of the network; for each layer torch.cdist, POT's emd
        (numItermax 1e9) and dense products with n x n maps. It repeats everything for each γ, so
        with --plain-gammas it may be timed on some of them; its total is then scaled, and marked ~.
@@ -29,7 +31,6 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -45,55 +46,67 @@ Facts = dict[str, Any]
 
 
 class Subject:
-    """A network or a linear layer, what its neurons are ranked by, and which are pruned."""
+    """A network, the names of the layers that count, and the spaces of the channels they make."""
 
     def __init__(self, kind: str, prefix: str) -> None:
         import torch
         from torch import nn
 
+        from otbr_fast.channels import channel_graph
         from otbr_fast.models import PreActResNet
-        from otbr_fast.repair import conv_chain
+        from otbr_fast.repair import conv_chain, transported_spaces
 
+        linear = "x" in kind
         with torch.device("meta"):
-            if "x" in kind:
+            if linear:
                 n, d = map(int, kind.split("x"))
-                empty: nn.Module = nn.Sequential(nn.Conv2d(d, n, 1, bias=False))
+                empty: nn.Module = nn.Sequential(nn.Linear(d, n), nn.ReLU(), nn.Linear(n, 10))
             else:
                 widths = tuple(int(kind) * width for width in CHANNELS)
                 empty = PreActResNet((2, 2, 2, 2), widths, in_channels=3, num_classes=10)
-        self.model = empty.to_empty(device="cpu")
+        self.model = empty.to_empty(device="cpu").eval()
         generator = torch.Generator().manual_seed(0)
-        for values in self.model.parameters():
-            if values.dim() > 1:
+        for values in [*self.model.parameters(), *self.model.buffers()]:
+            if values.ndim > 1:
                 nn.init.kaiming_normal_(values, generator=generator)
-        chain = conv_chain(self.model)
-        kept = (layer for layer in chain.layers if layer.name.startswith(prefix))
-        self.chain = replace(chain, layers=tuple(kept))
-        rng = np.random.default_rng(0)
-        self.nwc = {
-            layer.name: rng.lognormal(0, NWC_SPREAD, layer.out_channels)
-            for layer in self.chain.layers
-        }
+            else:
+                nn.init.ones_(values)
+        names = ["0"] if linear else [layer.name for layer in conv_chain(self.model).layers]
+        self.layers = [name for name in names if name.startswith(prefix)]
+        example = torch.zeros(2, d) if linear else torch.zeros(2, 3, 32, 32)
+        spaces = transported_spaces(channel_graph(self.model, [example]))
+        self.spaces = tuple(space for space in spaces if space.name.startswith(prefix))
 
-    def masks(self, gamma: float) -> Any:
-        from otbr_fast.repair import select_pruned
+    def weight(self, name: str) -> Any:
+        return self.model.get_parameter(f"{name}.weight").detach()
 
-        return select_pruned(self.nwc, gamma)
+
+def ranking(sizes: dict[str, int]) -> dict[str, Any]:
+    """Draw NWCs."""
+    rng = np.random.default_rng(0)
+    return {name: rng.lognormal(0, NWC_SPREAD, size) for name, size in sizes.items()}
 
 
 def ours(subject: Subject, gammas: tuple[float, ...], threads: int) -> Iterator[str]:
     """Yield the name of each part when it is done."""
-    from otbr_fast.repair import RepairConfig, fused_layers, transport_selections
+    from otbr_fast.repair import (
+        RepairConfig,
+        SpaceStages,
+        SpaceTransport,
+        fused_tensors,
+        select_pruned,
+    )
 
     config = RepairConfig(gamma=gammas[0], lambda_=LAMBDA, n_threads=threads)
-    selections = [subject.masks(gamma) for gamma in gammas]
-    transported = transport_selections(
-        subject.model, selections, subject.nwc, subject.chain, config
-    )
+    nwc = ranking({space.name: space.size for space in subject.spaces})
+    selections = [select_pruned(nwc, gamma) for gamma in gammas]
+    stages, state = SpaceStages(subject.spaces), subject.model.state_dict()
+    transported = stages.transports(subject.model, selections, nwc, config, None)
     yield "transport"
-    for masks, transports in zip(selections, transported, strict=True):
-        for _ in fused_layers(subject.model, masks, transports, LAMBDA, n_threads=threads):
-            pass
+    for transports in transported:
+        along = [each for each in transports if isinstance(each, SpaceTransport)]
+        for fused in fused_tensors(state, state, along, LAMBDA, n_threads=threads):
+            del fused
     yield "weights"
 
 
@@ -102,20 +115,22 @@ def plain(subject: Subject, gammas: tuple[float, ...], threads: int) -> Iterator
     import ot as pot
     import torch
 
-    from otbr_fast.repair import mass, prune
+    from otbr_fast.repair import mass, select_pruned
 
+    nwc = ranking({name: len(subject.weight(name)) for name in subject.layers})
     for gamma in gammas:
-        masks = subject.masks(gamma)
-        pruned, fused = prune(subject.model, masks), copy.deepcopy(subject.model)
+        masks = select_pruned(nwc, gamma)
+        pruned, fused = copy.deepcopy(subject.model), copy.deepcopy(subject.model)
         before = None
-        for name in masks:
-            if before is None and not masks[name].any():
+        for name, mask in masks.items():
+            W1, W2 = pruned.get_parameter(f"{name}.weight").detach(), subject.weight(name)
+            W1[torch.from_numpy(mask)] = 0
+            if before is None and not mask.any():
                 continue
-            W1, W2 = (m.get_parameter(f"{name}.weight").detach() for m in (pruned, subject.model))
             n = len(W2)
             M = torch.cdist(W1.reshape(n, -1), W2.reshape(n, -1))
             yield "distances"
-            beta = mass(name, subject.nwc[name], "default")
+            beta = mass(name, nwc[name], "default")
             P = pot.emd(np.full(n, 1 / n), beta, M.double().numpy(), numItermax=1_000_000_000)
             del M
             yield "emd"
@@ -132,8 +147,8 @@ def gram(subject: Subject, gammas: tuple[float, ...], threads: int) -> Iterator[
     """Compute each layer's Gram matrix."""
     import torch
 
-    for layer in subject.chain.layers:
-        X = subject.model.get_parameter(f"{layer.name}.weight").detach().flatten(1)
+    for name in subject.layers:
+        X = subject.weight(name).flatten(1)
         torch.mm(X, X.T)
     yield "products"
 

@@ -45,7 +45,7 @@ def test_settings_come_from_the_file_and_flags_win(tmp_path: Path) -> None:
 def test_resolved_config_does_not_carry_the_leave_to_overwrite(tmp_path: Path) -> None:
     write_suspect(tmp_path)
     config = write_config(tmp_path, "gamma: 0.1\noverwrite: true\njson: true\n")
-    assert repair(tmp_path, config, *NWC).document["repair"]["n_pruned"] == 7
+    assert repair(tmp_path, config, *NWC).document["repair"]["n_pruned"] == 6
     assert settings_used(tmp_path).keys().isdisjoint({"overwrite", "json", "config"})
 
 

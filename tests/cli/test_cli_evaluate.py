@@ -15,8 +15,7 @@ from cli_helpers import (
     write_trigger,
 )
 
-from otbr_fast.channels import read_graph
-from otbr_fast.io import state_dict_hash
+from otbr_fast.io import read_channels, state_dict_hash
 
 
 def test_trigger_and_target_are_found_beside_the_model(tmp_path: Path) -> None:
@@ -94,7 +93,7 @@ def test_inspect_tells_what_a_repair_would_work_on(tmp_path: Path) -> None:
     suspect = write_suspect(tmp_path)
     facts = Outcome("inspect", suspect, "--json").document
     assert facts["model_name"] == "preactresnet"
-    assert facts["neurons"] == 72
+    assert facts["neurons"] == 64
     assert facts["weights_sha256"] == state_dict_hash(small_network().state_dict())
     assert [layer["name"] for layer in facts["layers"]][:2] == ["conv1", "layer1.0.conv1"]
     assert facts["layers"][1]["reads"] == "conv1"
@@ -107,7 +106,7 @@ def test_inspect_tells_what_a_repair_would_work_on(tmp_path: Path) -> None:
 def test_inspect_tells_the_channels_and_writes_them(tmp_path: Path) -> None:
     suspect, path = write_suspect(tmp_path), tmp_path / "channels.yaml"
     facts = Outcome("inspect", suspect, "--yaml", path, "--json").document
-    graph = read_graph(path)
+    graph = read_channels(path)
     assert [space["name"] for space in facts["spaces"]] == [space.name for space in graph.spaces]
     assert facts["spaces"][0]["kind"] == "stream"
     assert "layer1.0.conv2.weight[0]" in facts["spaces"][0]["writers"]

@@ -68,7 +68,7 @@ def test_json_on_stdout_alone(tmp_path: Path) -> None:
     suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
     done = run("repair", suspect, "--gamma", "0.1", "--out", out, "--json", *NWC)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["repair"]["n_pruned"] == 7
+    assert json.loads(done.stdout)["repair"]["n_pruned"] == 6
     assert done.stderr == ""
 
 

@@ -20,7 +20,7 @@ def test_writes_model_description_and_config(tmp_path: Path) -> None:
     outcome = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, *NWC)
 
     assert outcome.code == 0, outcome.err
-    assert "Mitigated: 7 of 72 neurons" in outcome.out
+    assert "Mitigated: 6 of 64 neurons" in outcome.out
     assert sorted(p.name for p in out.parent.iterdir()) == [
         "fixed.config.yaml",
         "fixed.json",
@@ -33,7 +33,7 @@ def test_writes_model_description_and_config(tmp_path: Path) -> None:
     }
     described = json.loads(out.with_suffix(".json").read_text())
     assert described["mean"] == [0.5, 0.4, 0.3]
-    assert described["repair"]["n_pruned"] == 7
+    assert described["repair"]["n_pruned"] == 6
     assert described["repair"]["config"]["gamma"] == 0.1
     assert before.items() <= files_in(tmp_path).items()
 

@@ -32,7 +32,7 @@ def data(folder: Path) -> Path:
 def test_without_data_shows_what_was_pruned_and_says_so(folder: Path) -> None:
     outcome = sweep(folder)
     assert outcome.code == 0, outcome.err
-    assert "layer4.0.conv2" in outcome.out
+    assert "layer4.0.conv1" in outcome.out
     assert "transport cost" in outcome.out
     assert "No evaluation data was given" in outcome.out
     assert "ASR" not in outcome.out
@@ -100,8 +100,8 @@ def test_writes_tables_picture_and_config(folder: Path, data: Path) -> None:
     assert float(rows[-1]["asr"]) == document["rows"][-1]["asr"]
     with (out / "layers.csv").open(newline="") as file:
         layers = list(csv.DictReader(file))
-    assert len(layers) == 2 * 9
-    assert sum(int(layer["n_pruned"]) for layer in layers if layer["gamma"] == "0.1") == 7
+    assert len(layers) == 2 * 8
+    assert sum(int(layer["n_pruned"]) for layer in layers if layer["gamma"] == "0.1") == 6
     assert (out / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 

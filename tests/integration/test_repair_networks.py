@@ -42,9 +42,11 @@ def test_every_published_gamma_gives_a_finite_proven_repair(
     )
     inputs = checkpoint.description.input_spec()
     results = list(sweep(model, inputs, config, PUBLISHED_GAMMAS))
-    assert [result.n_pruned for result in results] == [19, 97, 195, 292, 390, 488, 585]
+    if mode == "paper":
+        assert [result.n_pruned for result in results] == [19, 97, 195, 292, 390, 488, 585]
     for result in results:
-        assert [layer.name for layer in result.layers] == published
+        assert result.n_pruned == int(result.config.gammas[0] * result.n_neurons)
+        assert mode != "paper" or [layer.name for layer in result.layers] == published
         assert all(torch.isfinite(t).all() for t in result.model.state_dict().values())
         for layer in result.layers:
             if layer.ot_cost is not None and layer.duality_gap is not None:

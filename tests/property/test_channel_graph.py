@@ -15,12 +15,11 @@ from otbr_fast.channels import (
     channel_graph,
     check_graph,
     check_structure,
-    from_yaml,
     permuted,
     rows,
-    to_yaml,
     with_rows,
 )
+from otbr_fast.io import channels_from_yaml, channels_to_yaml
 
 GRAPHS: dict[str, ChannelGraph] = {}
 
@@ -75,7 +74,7 @@ def test_channels_of_one_axis_alone_do_not_leave_the_output(family: str) -> None
 @pytest.mark.parametrize("family", FAMILIES)
 def test_graph_fits_its_network_and_survives_yaml(family: str) -> None:
     graph = graph_of(family)
-    assert from_yaml(to_yaml(graph)) == graph
+    assert channels_from_yaml(channels_to_yaml(graph)) == graph
     check_structure(graph, build(family).state_dict())
     check_graph(build(family), graph, example(family))
 

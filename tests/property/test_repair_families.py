@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from channel_families import FAMILIES, build
-from otbr_fast.channels import channel_graph, example_input, from_yaml, rows, to_yaml
+from otbr_fast.channels import channel_graph, example_input, rows
 from otbr_fast.errors import ChannelGraphError, RepairError, UnsupportedModelError
+from otbr_fast.io import channels_from_yaml, channels_to_yaml
 from otbr_fast.models import InputSpec
 from otbr_fast.repair import RepairConfig, repair, sweep, transported_spaces
 
@@ -60,7 +61,7 @@ def test_channels_can_be_handed_in() -> None:
     model = build("ResNet-18").float()
     graph = channel_graph(model, example_input(model, INPUTS))
     own = repair(model, INPUTS, NWC)
-    handed = repair(model, INPUTS, NWC, channels=from_yaml(to_yaml(graph)))
+    handed = repair(model, INPUTS, NWC, channels=channels_from_yaml(channels_to_yaml(graph)))
     assert handed.output_hash == own.output_hash
     (swept,) = sweep(model, INPUTS, NWC, [0.06], channels=graph)
     assert swept.output_hash == own.output_hash

@@ -12,12 +12,9 @@ from otbr_fast.channels import (
     channel_graph,
     check_graph,
     check_structure,
-    from_yaml,
-    read_graph,
-    to_yaml,
-    write_graph,
 )
 from otbr_fast.errors import ChannelGraphError, OutputExistsError
+from otbr_fast.io import channels_from_yaml, channels_to_yaml, read_channels, write_channels
 
 MODEL = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
 EXAMPLE = (torch.zeros(2, 5),)
@@ -40,19 +37,21 @@ def written(**changes: object) -> str:
 def test_a_graph_written_to_a_file_is_read_back(tmp_path: Path) -> None:
     graph = channel_graph(MODEL, EXAMPLE)
     path = tmp_path / "channels.yaml"
-    write_graph(graph, path)
-    assert read_graph(path) == graph
+    write_channels(graph, path)
+    assert read_channels(path) == graph
     with pytest.raises(OutputExistsError):
-        write_graph(graph, path)
-    assert "stride" not in to_yaml(graph)  # what is usual is left out
+        write_channels(graph, path)
+    assert "stride" not in channels_to_yaml(graph)  # what is usual is left out
 
 
 def test_a_graph_written_by_hand_is_checked_by_what_it_claims() -> None:
-    check_graph(MODEL, from_yaml(written()), EXAMPLE)
-    check_graph(MODEL, from_yaml(written(blocks=[0, 1, 0, 1])), EXAMPLE)
-    wrong = from_yaml(written().replace("carried", "readers").replace("readers", "carried", 1))
+    check_graph(MODEL, channels_from_yaml(written()), EXAMPLE)
+    check_graph(MODEL, channels_from_yaml(written(blocks=[0, 1, 0, 1])), EXAMPLE)
+    wrong = channels_from_yaml(
+        written().replace("carried", "readers").replace("readers", "carried", 1)
+    )
     check_graph(MODEL, wrong, EXAMPLE)  # roles alone move nothing
-    missing = from_yaml(written().replace("  carried: [{tensor: 0.bias, dim: 0}]\n", ""))
+    missing = channels_from_yaml(written().replace("  carried: [{tensor: 0.bias, dim: 0}]\n", ""))
     with pytest.raises(ChannelGraphError, match="'hidden' as the graph says changes"):
         check_graph(MODEL, missing, EXAMPLE)
 
@@ -72,7 +71,7 @@ def test_a_graph_written_by_hand_is_checked_by_what_it_claims() -> None:
 )
 def test_a_malformed_description_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ChannelGraphError, match=reason):
-        from_yaml(text)
+        channels_from_yaml(text)
 
 
 @pytest.mark.parametrize(
@@ -89,18 +88,18 @@ def test_a_description_of_another_network_is_refused(
     changes: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(ChannelGraphError, match=reason):
-        check_structure(from_yaml(written(**changes)), MODEL.state_dict())
+        check_structure(channels_from_yaml(written(**changes)), MODEL.state_dict())
 
 
 def test_an_entry_in_two_spaces_is_refused() -> None:
     both = written() + written().replace("hidden", "again").replace("\nspaces:", "")
     with pytest.raises(ChannelGraphError, match="'hidden' and 'again'"):
-        check_structure(from_yaml(both), MODEL.state_dict())
+        check_structure(channels_from_yaml(both), MODEL.state_dict())
     same = written() + written().replace("\nspaces:", "")
     with pytest.raises(ChannelGraphError, match="several spaces are called hidden"):
-        check_structure(from_yaml(same), MODEL.state_dict())
+        check_structure(channels_from_yaml(same), MODEL.state_dict())
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ChannelGraphError, match=r"absent\.yaml cannot be read"):
-        read_graph(tmp_path / "absent.yaml")
+        read_channels(tmp_path / "absent.yaml")

@@ -13,7 +13,8 @@ from otbr_fast.evaluate.defences import Case, Sweep, Trial, all_defences
 from otbr_fast.models import InputSpec, PreActResNet
 from otbr_fast.repair import (
     PUBLISHED_GAMMAS,
-    fuse_transported,
+    RepairConfig,
+    SpaceStages,
     pipeline,
     random_unlearn,
     repair,
@@ -95,14 +96,16 @@ def test_a_refused_gamma_takes_no_other_with_it(
 def test_a_refusal_on_the_way_keeps_what_was_made_before(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def choosy(
-        backdoored: Any, pruned: Any, transports: Any, lambda_: float, **options: Any
-    ) -> nn.Module:
-        if lambda_ == 0.75:
-            raise RepairError("not 0.75")
-        return fuse_transported(backdoored, pruned, transports, lambda_, **options)
+    fused = SpaceStages.fused
 
-    monkeypatch.setattr(pipeline, "fuse_transported", choosy)
+    def choosy(
+        stages: SpaceStages, original: Any, masks: Any, transports: Any, config: RepairConfig
+    ) -> nn.Module:
+        if config.lambda_ == 0.75:
+            raise RepairError("not 0.75")
+        return fused(stages, original, masks, transports, config)
+
+    monkeypatch.setattr(SpaceStages, "fused", choosy)
     ours = Sweep("ours", mode="default", lambdas=(0.5, 0.75))
     wanted = [trial for trial in trials(ours) if trial.settings["gamma"] in (0.05, 0.1)]
     made = {

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from otbr_fast.evaluate import Metrics
 from otbr_fast.models import PreActResNet
-from otbr_fast.repair import LayerReport
+from otbr_fast.repair import ChainStages, LayerReport, conv_chain
 from otbr_fast.repair.weights import rows
 from otbr_fast.report.repair_facts import PLAN_CELLS, layer_facts, measured, plan_map, png
 
@@ -75,7 +75,7 @@ def test_layers_hold_norms_of_each_network(tiny_resnet: PreActResNet) -> None:
         reports,
         ranking={"conv1": np.arange(4.0)},
         pruned={"conv1": mask},
-        networks={"backdoored": tiny_resnet},
+        norms={"backdoored": ChainStages(conv_chain(tiny_resnet)).norms(tiny_resnet)},
     )
     assert facts.pruned == (1,)
     assert facts.ranking == (0.0, 1.0, 2.0, 3.0)

@@ -2,7 +2,6 @@
 
 from otbr_fast.channels.access import permuted, rows, with_rows
 from otbr_fast.channels.checking import check_graph, check_structure
-from otbr_fast.channels.description import from_yaml, read_graph, to_yaml, write_graph
 from otbr_fast.channels.graph import Axis, ChannelGraph, FixedAxis, Kind, Space
 from otbr_fast.channels.spaces import channel_graph
 from otbr_fast.channels.tracing import example_input
@@ -17,11 +16,7 @@ __all__ = [
     "check_graph",
     "check_structure",
     "example_input",
-    "from_yaml",
     "permuted",
-    "read_graph",
     "rows",
-    "to_yaml",
     "with_rows",
-    "write_graph",
 ]

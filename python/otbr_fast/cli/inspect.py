@@ -62,21 +62,21 @@ def _graph(network: Network) -> ChannelGraph | None:
 
 
 def _write(graph: ChannelGraph | None, path: Path, overwrite: bool) -> None:
-    from otbr_fast.channels import write_graph
+    from otbr_fast.io import write_channels
 
     if graph is None:
         raise typer.BadParameter(
             "the shape of the network's input is not known: give --input-shape.",
             param_hint="--yaml",
         )
-    write_graph(graph, path, overwrite=overwrite)
+    write_channels(graph, path, overwrite=overwrite)
 
 
 def _facts(network: Network, graph: ChannelGraph | None) -> dict[str, Any]:
     from dataclasses import asdict
 
     from otbr_fast.models import state_dict_hash
-    from otbr_fast.repair import conv_chain
+    from otbr_fast.repair import conv_chain, transported_spaces
 
     record = network.checkpoint.record
     chain = conv_chain(network.model)
@@ -87,7 +87,7 @@ def _facts(network: Network, graph: ChannelGraph | None) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
         **_description(network),
         "poisoned_images": None if record is None else len(record.poisoned),
-        "neurons": chain.n_neurons,
+        "neurons": graph and sum(space.size for space in transported_spaces(graph)),
         **asdict(chain),
         "spaces": None if graph is None else [_space(space) for space in graph.spaces],
         "fixed": None if graph is None else [asdict(axis) for axis in graph.fixed],

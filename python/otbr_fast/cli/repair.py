@@ -104,11 +104,11 @@ def command(
     outputs = _Outputs.choose(subject, out, report)
     outputs.check(overwrite)
 
-    from otbr_fast.channels import read_graph
     from otbr_fast.evaluate import Metrics
+    from otbr_fast.io import read_channels
     from otbr_fast.repair import repair
 
-    graph = None if channels is None else read_graph(channels)
+    graph = None if channels is None else read_channels(channels)
     with progress_bars() as tell:
         evaluation = _evaluation(subject, outputs, DataOptions(data, trigger, target, limit))
         measure = measure_with(subject, evaluation, chosen_device, tell)

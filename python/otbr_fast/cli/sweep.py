@@ -96,8 +96,7 @@ def command(
     )
     evaluation = open_evaluation_data(subject, DataOptions(data, trigger, target, limit))
 
-    from otbr_fast.channels import read_graph
-    from otbr_fast.io import check_absent
+    from otbr_fast.io import check_absent, read_channels
     from otbr_fast.repair import sweep
     from otbr_fast.report import SweepReport
 
@@ -110,7 +109,7 @@ def command(
             settings,
             many_gammas,
             many_lambdas,
-            channels=None if channels is None else read_graph(channels),
+            channels=None if channels is None else read_channels(channels),
             device=chosen_device,
             progress=tell,
         )

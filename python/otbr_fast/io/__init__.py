@@ -1,6 +1,12 @@
 """Reading and writing models, their descriptions and BackdoorBench's records."""
 
 from otbr_fast.io.attack_record import attack_record_paths, remove_attack_record, save_attack_record
+from otbr_fast.io.channel_graphs import (
+    channels_from_yaml,
+    channels_to_yaml,
+    read_channels,
+    write_channels,
+)
 from otbr_fast.io.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -19,15 +25,19 @@ __all__ = [
     "PoisonedImage",
     "Record",
     "attack_record_paths",
+    "channels_from_yaml",
+    "channels_to_yaml",
     "check_absent",
     "defense_paths",
     "load_checkpoint",
     "load_record",
+    "read_channels",
     "read_description",
     "remove_attack_record",
     "save_attack_record",
     "save_defense_result",
     "save_safetensors",
     "state_dict_hash",
+    "write_channels",
     "write_file",
 ]

@@ -9,7 +9,6 @@ from otbr_fast.repair.evidence import Evidence, gather_evidence, gather_verdict
 from otbr_fast.repair.fuse import (
     fuse,
     fuse_transported,
-    fused_layers,
     layer_reports,
     transport_layers,
     transport_selections,
@@ -25,6 +24,7 @@ from otbr_fast.repair.result import LayerReport, RepairResult
 from otbr_fast.repair.space_fusion import (
     SpaceTransport,
     fuse_states,
+    fused_tensors,
     space_changes,
     transport_space,
     transported_spaces,
@@ -74,7 +74,7 @@ __all__ = [
     "fuse_networks",
     "fuse_states",
     "fuse_transported",
-    "fused_layers",
+    "fused_tensors",
     "gather_evidence",
     "gather_verdict",
     "judge",

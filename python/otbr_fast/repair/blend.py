@@ -11,51 +11,63 @@ _ENTRIES = 1 << 19  # of a block of rows, which should stay in the second-level 
 
 def blend(
     weight: Floats,
-    rows: NeuronMap,
+    base: Floats,
+    rows: NeuronMap | None,
     inputs: NeuronMap | None,
     lambda_: float,
     out: Floats,
     *,
     n_threads: int | None = None,
-) -> None:
-    """Write into ``out`` the share λ of a transported weight and the rest of the weight itself.
+) -> bool:
+    """Write the share λ of a transported weight, and the rest of another, into ``out``.
 
-    Besides ``out`` only some rows are held at a time, in the weight's own precision; sums are in
-    float64.
+    Besides ``out`` only some rows are held at a time. All arrays are of one type, float32 or
+    float64, and C-contiguous; sums are in float64.
 
     Parameters
     ----------
-    weight : ndarray of float32 or float64, shape (n_out, n_in, ...)
-        The backdoored network's weight W2, C-contiguous.
-    rows : NeuronMap
-        Tᵀ of the neurons; what it does not take of pruned neurons need not be 0 in ``weight``.
+    weight : ndarray, shape (n_out, n_in, q)
+        What is transported.
+    base : ndarray, shape (n_out, n_in, q)
+        The backdoored network's weight W2.
+    rows : NeuronMap, optional
+        Tᵀ of the neurons that the weight makes; by default they stay in place.
     inputs : NeuronMap, optional
-        T_prevᵀ of the channels it reads; they stay as they are by default.
+        T_prevᵀ of the channels that it reads; by default, if there are ``rows``, they stay.
     lambda_ : float
         λ.
-    out : ndarray of the same shape and dtype
-        C-contiguous; not the memory of ``weight``.
+    out : ndarray, shape (n_out, n_in, q)
+        Not the memory of ``weight`` or ``base``.
     n_threads : int, optional
         All cores by default. The result does not depend on it.
 
-    Notes
-    -----
-    Maps of transport take shares that sum to 1, so what comes out is between the weight's values:
-    a finite weight stays finite.
+    Returns
+    -------
+    bool
+        Whether all that was written is finite.
     """
-    n_out, n_in = weight.shape[:2]
-    neurons = weight.reshape(1, n_out, -1)
-    result = out.reshape(1, n_out, -1)
-    size = max(1, _ENTRIES // max(1, neurons.shape[2]))
-    push, keep = rows.scaled(lambda_), 1 - lambda_
-    buffer = np.empty((1, min(size, n_out), neurons.shape[2]), weight.dtype)
+    n_out, n_in, q = weight.shape
+    size = max(1, _ENTRIES // max(1, n_in * q))
+    keep = 1 - lambda_
+    buffer = np.empty((min(size, n_out), n_in, q), weight.dtype)
+    finite = True
     for start in range(0, n_out, size):
         stop = min(start + size, n_out)
-        part, base, target = push.part(start, stop), neurons[:, start:stop], result[:, start:stop]
-        if inputs is None:
-            part.apply(neurons, target, keep=keep, base=base, n_threads=n_threads)
-            continue
-        moved = buffer[:, : stop - start]
-        part.apply(neurons, moved, n_threads=n_threads)
-        moved, base, target = (x.reshape(stop - start, n_in, -1) for x in (moved, base, target))
-        inputs.apply(moved, target, keep=keep, base=base, n_threads=n_threads)
+        moved, own, target = weight[start:stop], base[start:stop], out[start:stop]
+        if rows is not None and inputs is not None:
+            moved = buffer[: stop - start]
+            rows.part(start, stop).apply(_flat(weight), _flat(moved), n_threads=n_threads)
+        if inputs is not None:
+            share = inputs.scaled(lambda_)
+            share.apply(moved, target, keep=keep, base=own, n_threads=n_threads)
+        elif rows is not None:
+            share = rows.part(start, stop).scaled(lambda_)
+            out_of, into = _flat(weight), _flat(target)
+            share.apply(out_of, into, keep=keep, base=_flat(own), n_threads=n_threads)
+        finite = finite and bool(np.isfinite(target.max()) and np.isfinite(target.min()))
+    return finite
+
+
+def _flat(weight: Floats) -> Floats:
+    """View a weight with one row a neuron, as what lies along a middle axis."""
+    return weight.reshape(1, len(weight), -1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from otbr_fast.repair.weights import (
     convolution,
     empty_like,
     kernels,
+    not_finite,
     own_kernels,
     rows,
     set_kernels,
@@ -167,47 +168,16 @@ def fuse_transported(
     for transport in transports:
         name = transport.name
         original, own = kernels(backdoored, name), own_kernels(fused, name)
-        wide = own
         if transport.mode == "paper":
-            wide = np.empty(original.shape)
-        elif wide is None:
-            wide = np.empty_like(original)
-        _fuse_layer(original, pruned[name], transport, before, lambda_, wide, n_threads)
-        if wide is not own:
-            set_kernels(fused, name, wide)
+            published = _published(original, pruned[name], transport, before, lambda_)
+            set_kernels(fused, name, published)
+        else:
+            wide = np.empty_like(original) if own is None else own
+            _blend_layer(name, original, transport, before, lambda_, wide, n_threads)
+            if own is None:
+                set_kernels(fused, name, wide)
         before = transport
     return fused
-
-
-def fused_layers(
-    backdoored: nn.Module,
-    pruned: Mapping[str, NDArray[np.bool_]],
-    transports: Sequence[LayerTransport],
-    lambda_: float,
-    *,
-    n_threads: int | None = None,
-) -> Iterator[tuple[str, Floats]]:
-    """Fuse one layer after the other, for networks of which there is no room for two.
-
-    Yields
-    ------
-    name : str
-        The layer.
-    weight : ndarray of float32 or float64, shape (n_out, n_in, height, width)
-        Its fused weight, as `fuse_transported` writes it, until the next is asked for: its memory
-        is used again.
-    """
-    memory = np.empty(0, np.uint8)
-    before: LayerTransport | None = None
-    for transport in transports:
-        original = kernels(backdoored, transport.name)
-        if memory.size < original.nbytes:
-            memory = np.empty(original.nbytes, np.uint8)
-        weight: Floats = memory[: original.nbytes].view(original.dtype).reshape(original.shape)
-        masked = pruned[transport.name]
-        _fuse_layer(original, masked, transport, before, lambda_, weight, n_threads)
-        yield transport.name, weight
-        before = transport
 
 
 def _copy_without(model: nn.Module, names: Sequence[str]) -> nn.Module:
@@ -219,25 +189,37 @@ def _copy_without(model: nn.Module, names: Sequence[str]) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def _fuse_layer(
+def _blend_layer(
+    name: str,
     original: Floats,
-    pruned: NDArray[np.bool_],
     transport: LayerTransport,
     before: LayerTransport | None,
     lambda_: float,
     out: Floats,
     n_threads: int | None,
 ) -> None:
-    """Write a layer's fused weight; in paper mode by the published products, in float64."""
-    if transport.mode == "default":
-        inputs = None if before is None else before.map
-        blend(original, transport.map_of_kept, inputs, lambda_, out, n_threads=n_threads)
-        return
+    """Write a layer's fused weight in its own type."""
+    n_out, n_in = original.shape[:2]
+    weight, into = original.reshape(n_out, n_in, -1), out.reshape(n_out, n_in, -1)
+    inputs = None if before is None else before.map
+    rows = transport.map_of_kept
+    if not blend(weight, weight, rows, inputs, lambda_, into, n_threads=n_threads):
+        raise not_finite(f"layer '{name}'", original.dtype)
+
+
+def _published(
+    original: Floats,
+    pruned: NDArray[np.bool_],
+    transport: LayerTransport,
+    before: LayerTransport | None,
+    lambda_: float,
+) -> Floats:
+    """Return a layer's fused weight by the published products, in float64."""
     original = original.astype(np.float64)
     moved = np.where(pruned[:, None, None, None], 0.0, original)
     if before is not None:
         moved = before.push_inputs(moved)
-    out[...] = lambda_ * transport.push(moved) + (1 - lambda_) * original
+    return np.asarray(lambda_ * transport.push(moved) + (1 - lambda_) * original)
 
 
 def layer_reports(

@@ -209,6 +209,7 @@ def _repaired(
                 pruned=pruned,
                 transports=transports,
                 evidence=plan.evidence,
+                stages=stages,
             )
 
 
@@ -297,4 +298,5 @@ def _untouched(plan: _Plan) -> RepairResult:
         pruned=none,
         transports=(),
         evidence=plan.evidence,
+        stages=plan.stages,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -15,6 +15,9 @@ from otbr_fast.repair.nwc import NeuronValues
 from otbr_fast.repair.prune import PrunedMasks
 from otbr_fast.repair.space_fusion import SpaceTransport
 from otbr_fast.repair.transport import LayerTransport
+
+if TYPE_CHECKING:
+    from otbr_fast.repair.stages import Stages
 
 Transport = LayerTransport | SpaceTransport
 """Of one layer of the chain in paper mode, of one space of channels in default mode."""
@@ -58,7 +61,7 @@ class RepairResult:
     pruned_model : nn.Module
         The network between the stages: pruned, not fused.
     layers : tuple of LayerReport
-        One for each convolution of the chain, in order.
+        One for each space of channels, in order; in paper mode, for each convolution of the chain.
     config : RepairConfig
         The settings, with the seed.
     device : str
@@ -76,6 +79,8 @@ class RepairResult:
         The layers' optimal transports.
     evidence : Evidence, optional
         What the weights told before any was changed; ``None`` if no stage needed it.
+    stages : Stages
+        What was worked on: the chain of convolutions, or the spaces of channels.
     candidates : tuple of Candidate
         What was chosen from, if there was a choice.
     proxies_before : Proxies, optional
@@ -93,6 +98,7 @@ class RepairResult:
     pruned: PrunedMasks
     transports: tuple[Transport, ...]
     evidence: Evidence | None
+    stages: Stages
     candidates: tuple[Candidate, ...] = ()
     proxies_before: Proxies | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,9 +13,11 @@ from scipy import sparse
 
 from otbr_fast.channels import Axis, ChannelGraph, Space, rows, with_rows
 from otbr_fast.errors import RepairError
+from otbr_fast.repair.blend import blend
 from otbr_fast.repair.costs import neuron_costs
 from otbr_fast.repair.maps import Floats, NeuronMap
 from otbr_fast.repair.transport import LayerTransport, refused, transport_neurons
+from otbr_fast.repair.weights import empty_like, not_finite
 
 State = Mapping[str, torch.Tensor]
 
@@ -117,8 +119,24 @@ class SpaceTransport:
 
 
 def space_matrices(state: State, space: Space) -> list[Floats]:
-    """Return the weights that write a space, one row a channel, in float32 or float64."""
-    return [rows(computable(state[axis.tensor]), axis).numpy() for axis in space.writers]
+    """Return the weights that write a space, one row a channel, in float32 or float64.
+
+    Not copied where that is how they lie; to be read only.
+    """
+    matrices: list[Floats] = []
+    for axis in space.writers:
+        tensor = computable(state[axis.tensor])
+        plain = axis.dim == 0 and lies_plainly(axis, tensor)
+        matrix = tensor.contiguous().flatten(1) if plain else rows(tensor, axis)
+        matrices.append(matrix.numpy())
+    return matrices
+
+
+def lies_plainly(axis: Axis, tensor: torch.Tensor) -> bool:
+    """Whether channels are the entries of an axis, in order, all copies of one side by side."""
+    entries = axis.entries.ravel()
+    plain = axis.groups == 1 and entries.size == tensor.shape[axis.dim]
+    return plain and bool((entries == np.arange(entries.size)).all())
 
 
 def transport_space(
@@ -152,7 +170,7 @@ def transport_space(
     for members in space.members():
         with refused(space.name):
             costs = neuron_costs(
-                [np.ascontiguousarray(matrix[members]) for matrix in matrices],
+                matrices if space.n_blocks == 1 else [matrix[members] for matrix in matrices],
                 n_threads=n_threads,
             )
         own = beta[members] / beta[members].sum()
@@ -164,7 +182,12 @@ def transport_space(
 
 
 def fuse_states(
-    source: State, target: State, transports: Iterable[SpaceTransport], lambda_: float
+    source: State,
+    target: State,
+    transports: Iterable[SpaceTransport],
+    lambda_: float,
+    *,
+    n_threads: int | None = None,
 ) -> dict[str, torch.Tensor]:
     """Transport a network's weights along all axes of its spaces, and mix them with another's.
 
@@ -182,6 +205,8 @@ def fuse_states(
         Of spaces of its channel graph; channels of spaces without one stay in place.
     lambda_ : float
         λ.
+    n_threads : int, optional
+        All cores by default. The result does not depend on it.
 
     Returns
     -------
@@ -193,24 +218,85 @@ def fuse_states(
     RepairError
         A fused weight is not finite in its type.
     """
-    carried: dict[str, torch.Tensor] = {}
+    fused = fused_tensors(source, target, transports, lambda_, n_threads=n_threads)
+    return {**target, **dict(fused)}
+
+
+def fused_tensors(
+    source: State,
+    target: State,
+    transports: Iterable[SpaceTransport],
+    lambda_: float,
+    *,
+    n_threads: int | None = None,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the name and the value of each tensor that `fuse_states` makes, one at a time.
+
+    For networks of which there is no room for two: each can be written before the next is made.
+    """
+    found: dict[str, list[Step]] = {}
     for transport in transports:
         writers = set(transport.space.writers)
         for axis in transport.space.axes:
-            before = carried.get(axis.tensor)
-            tensor = computable(source[axis.tensor]) if before is None else before
-            carried[axis.tensor] = transport.carry(tensor, axis, of_kept=axis in writers)
-    result = dict(target)
-    for name, moved in carried.items():
-        own = target[name].detach()
-        mixed = torch.lerp(computable(own), moved, lambda_)
-        result[name] = mixed.to(own.device, own.dtype)
-        if not bool(torch.isfinite(result[name]).all()):
-            raise RepairError(
-                f"the fused weight '{name}' is not finite in {own.dtype}; check the network's "
-                "weights, or convert it to float32"
-            )
+            found.setdefault(axis.tensor, []).append((transport, axis, axis in writers))
+    for name, steps in found.items():
+        yield name, _fused(name, source[name], target[name].detach(), steps, lambda_, n_threads)
+
+
+Step = tuple[SpaceTransport, Axis, bool]
+"""By which plan a tensor is carried, along which axis, and whether pruned channels count as 0."""
+
+
+def _fused(
+    name: str,
+    source: torch.Tensor,
+    own: torch.Tensor,
+    steps: Sequence[Step],
+    lambda_: float,
+    n_threads: int | None,
+) -> torch.Tensor:
+    carried, base = computable(source).contiguous(), computable(own).contiguous()
+    maps = _plain_maps(carried, steps)
+    if maps is None:
+        for transport, axis, of_kept in steps:
+            carried = transport.carry(carried, axis, of_kept=of_kept)
+        mixed = torch.lerp(base, carried, lambda_)
+        finite = bool(torch.isfinite(mixed).all())
+    else:
+        mixed = empty_like(base)
+        n_out, n_in = maps.shape
+        views = [tensor.numpy().reshape(n_out, n_in, -1) for tensor in (carried, base, mixed)]
+        weight, kept, out = views
+        finite = blend(weight, kept, maps.rows, maps.inputs, lambda_, out, n_threads=n_threads)
+    result = mixed.to(own.device, own.dtype)
+    if result is not mixed:
+        finite = bool(torch.isfinite(result).all())
+    if not finite:
+        raise not_finite(f"'{name}'", own.dtype)
     return result
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """What carries a tensor along its first two axes, and the channels that lie on them."""
+
+    rows: NeuronMap | None
+    inputs: NeuronMap | None
+    shape: tuple[int, int]
+
+
+def _plain_maps(tensor: torch.Tensor, steps: Sequence[Step]) -> _Maps | None:
+    """Return the maps of a tensor on whose first two axes channels lie plainly, else None."""
+    found: dict[int, NeuronMap] = {}
+    shape = [tensor.shape[0] if tensor.ndim else 1, tensor.shape[1] if tensor.ndim > 1 else 1]
+    for transport, axis, of_kept in steps:
+        (block, *others), copies = transport.blocks, axis.entries.shape[1]
+        is_whole = axis.dim == 1 or (axis.dim == 0 and copies == 1)
+        if others or axis.dim in found or not is_whole or not lies_plainly(axis, tensor):
+            return None
+        found[axis.dim] = block.map_of_kept if of_kept else block.map
+        shape[axis.dim] = len(axis.entries)
+    return _Maps(found.get(0), found.get(1), (shape[0], shape[1]))
 
 
 def without_channels(
@@ -244,6 +330,12 @@ def space_changes(original: State, changed: State, space: Space) -> NDArray[np.f
             raise RepairError(f"'{axis.tensor}' has weights that are not finite")
         found.append(of_writer)
     return np.asarray(np.mean(found, axis=0))
+
+
+def space_norms(state: State, space: Space) -> NDArray[np.float64]:
+    """Return the norm of what writes each channel: of all its rows together."""
+    squares = [np.square(m, dtype=np.float64).sum(axis=1) for m in space_matrices(state, space)]
+    return np.asarray(np.sqrt(np.sum(squares, axis=0)))
 
 
 def computable(tensor: torch.Tensor) -> torch.Tensor:

@@ -27,11 +27,13 @@ from otbr_fast.repair.space_fusion import (
     SpaceTransport,
     fuse_states,
     space_changes,
+    space_norms,
     transport_space,
     transported_spaces,
     without_channels,
 )
 from otbr_fast.repair.transport import LayerTransport
+from otbr_fast.repair.weights import rows
 
 
 class Stages(Protocol):
@@ -73,6 +75,9 @@ class Stages(Protocol):
 
     def reports(self, transports: Sequence[Transport]) -> tuple[LayerReport, ...]:
         """Tell what was done to each layer or space."""
+
+    def norms(self, model: nn.Module) -> NeuronValues:
+        """Return the norm of each neuron's incoming weights, in a network of this architecture."""
 
 
 def stages_of(
@@ -174,6 +179,13 @@ class ChainStages:
             self.chain, [each for each in transports if isinstance(each, LayerTransport)]
         )
 
+    def norms(self, model: nn.Module) -> NeuronValues:
+        """Return the norms of the filters."""
+        return {
+            layer.name: np.linalg.norm(rows(model, layer.name).astype(np.float64), axis=1)
+            for layer in self.chain.layers
+        }
+
 
 @dataclass(frozen=True)
 class SpaceStages:
@@ -238,12 +250,18 @@ class SpaceStages:
         """Fuse along all axes of the spaces."""
         state = original.state_dict()
         along = [each for each in transports if isinstance(each, SpaceTransport)]
-        return _with_state(original, fuse_states(state, state, along, config.lambdas[0]))
+        lambda_, n_threads = config.lambdas[0], config.n_threads
+        return _with_state(original, fuse_states(state, state, along, lambda_, n_threads=n_threads))
 
     def reports(self, transports: Sequence[Transport]) -> tuple[LayerReport, ...]:
         """Tell what was done to each space."""
         found = {transport.name: transport for transport in transports}
         return tuple(_report(space, found.get(space.name)) for space in self.spaces)
+
+    def norms(self, model: nn.Module) -> NeuronValues:
+        """Return the norms of all rows together that write each channel."""
+        state = model.state_dict()
+        return {space.name: space_norms(state, space) for space in self.spaces}
 
 
 def _report(space: Space, transport: Transport | None) -> LayerReport:
@@ -260,6 +278,12 @@ def _report(space: Space, transport: Transport | None) -> LayerReport:
 
 
 def _with_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:
-    result = copy.deepcopy(model)
-    result.load_state_dict(state)
-    return result
+    """Copy a network with other values. Those that are not its own become the copy's, uncopied."""
+    memo: dict[int, object] = {}
+    for name, own in model.named_parameters(remove_duplicate=False):
+        if state[name].data_ptr() != own.data_ptr():
+            memo[id(own)] = nn.Parameter(state[name], own.requires_grad)
+    for name, buffer in model.named_buffers(remove_duplicate=False):
+        if name in state and state[name].data_ptr() != buffer.data_ptr():
+            memo[id(buffer)] = state[name]
+    return copy.deepcopy(model, memo)

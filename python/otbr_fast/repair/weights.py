@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -58,12 +60,17 @@ def set_kernels(model: nn.Module, name: str, values: Floats) -> None:
     target = convolution(model, name).weight
     cast = torch.from_numpy(values).to(target.device, target.dtype)
     if not torch.isfinite(cast).all():
-        raise RepairError(
-            f"the fused weight of layer '{name}' is not finite in {target.dtype}; check the "
-            "network's weights, or convert it to float32"
-        )
+        raise not_finite(f"layer '{name}'", target.dtype)
     with torch.no_grad():
         target.copy_(cast)
+
+
+def not_finite(what: str, dtype: torch.dtype | np.dtype[Any]) -> RepairError:
+    """Tell that a fused weight does not fit its type."""
+    return RepairError(
+        f"the fused weight of {what} is not finite in {dtype}; check the network's weights, or "
+        "convert it to float32"
+    )
 
 
 def empty_like(weight: torch.Tensor) -> torch.Tensor:

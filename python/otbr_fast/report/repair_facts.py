@@ -11,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import sparse
-from torch import nn
 
 from otbr_fast.evaluate import Metrics, der, hder
 from otbr_fast.repair import LayerReport
-from otbr_fast.repair.weights import rows
 from otbr_fast.report.repair_report import LayerFacts, Measured, PlanMap
 
 PLAN_CELLS = 256
@@ -43,7 +41,7 @@ def layer_facts(
     *,
     ranking: Mapping[str, NDArray[np.float64]] | None = None,
     pruned: Mapping[str, NDArray[np.bool_]] | None = None,
-    networks: Mapping[str, nn.Module] | None = None,
+    norms: Mapping[str, Mapping[str, NDArray[np.float64]]] | None = None,
 ) -> tuple[LayerFacts, ...]:
     """Return what is told of each layer.
 
@@ -55,8 +53,8 @@ def layer_facts(
         What neurons were ranked by, for each layer's name.
     pruned : mapping of str to ndarray of bool, shape (n_out,)
         Which were pruned.
-    networks : mapping of str to nn.Module
-        Whose neurons' norms to tell, as in ``{"backdoored": ..., "pruned": ..., "fused": ...}``.
+    norms : mapping of str to mapping of str to ndarray, shape (n_out,)
+        Of the neurons of each network, as in ``{"backdoored": {"conv1": ...}, "fused": ...}``.
     """
     return tuple(
         LayerFacts(
@@ -66,8 +64,8 @@ def layer_facts(
             ranking=() if ranking is None else _values(ranking[report.name]),
             pruned=None if pruned is None else _places(pruned[report.name]),
             norms={
-                name: _values(np.linalg.norm(rows(network, report.name).astype(np.float64), axis=1))
-                for name, network in (networks or {}).items()
+                network: _values(of_layers[report.name])
+                for network, of_layers in (norms or {}).items()
             },
             ot_cost=report.ot_cost,
             duality_gap=report.duality_gap,

@@ -118,6 +118,7 @@ def repair_report(
     """
     evidence = result.evidence
     networks = {"backdoored": original, "pruned": result.pruned_model, "fused": result.model}
+    norms = {name: result.stages.norms(network) for name, network in networks.items()}
     return RepairReport(
         asked=background.asked,
         subject=background.subject,
@@ -133,7 +134,7 @@ def repair_report(
             result.layers,
             ranking=result.ranking,
             pruned=result.pruned,
-            networks=networks if result.is_changed else None,
+            norms=norms if result.is_changed else None,
         ),
         plan=_plan(result),
         surrogates=() if evidence is None else _surrogates(evidence, inputs),

@@ -10,7 +10,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from otbr_fast.channels.graph import Axis, ChannelGraph, FixedAxis, Kind, Space
+from otbr_fast.channels import Axis, ChannelGraph, FixedAxis, Kind, Space
 from otbr_fast.errors import ChannelGraphError
 from otbr_fast.io.faults import faults
 from otbr_fast.io.files import write_file
@@ -74,8 +74,8 @@ class _Graph(_Strict):
     fixed: list[_Fixed] = []
 
 
-def to_yaml(graph: ChannelGraph) -> str:
-    """Write a channel graph as YAML; `from_yaml` reads it."""
+def channels_to_yaml(graph: ChannelGraph) -> str:
+    """Write a channel graph as YAML; `channels_from_yaml` reads it."""
     document = {
         "spaces": [
             {
@@ -97,7 +97,7 @@ def to_yaml(graph: ChannelGraph) -> str:
     return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
 
 
-def from_yaml(text: str) -> ChannelGraph:
+def channels_from_yaml(text: str) -> ChannelGraph:
     """Read a channel graph from YAML.
 
     Raises
@@ -129,21 +129,21 @@ def from_yaml(text: str) -> ChannelGraph:
     return ChannelGraph(spaces, tuple(FixedAxis(a.tensor, a.dim, a.why) for a in parsed.fixed))
 
 
-def write_graph(
+def write_channels(
     graph: ChannelGraph, path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
     """Write a channel graph to a YAML file, whole or not at all."""
     with write_file(path, overwrite) as draft:
-        draft.write_text(to_yaml(graph), encoding="utf-8")
+        draft.write_text(channels_to_yaml(graph), encoding="utf-8")
 
 
-def read_graph(path: str | os.PathLike[str]) -> ChannelGraph:
+def read_channels(path: str | os.PathLike[str]) -> ChannelGraph:
     """Read a channel graph from a YAML file; a `ChannelGraphError` tells what is wrong."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ChannelGraphError(f"{path} cannot be read: {error}") from error
-    return from_yaml(text)
+    return channels_from_yaml(text)
 
 
 def _described(axis: Axis) -> dict[str, object]:
