@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,22 @@ def test_the_probe_and_the_trigger_lose_their_effect(attacked: Trained) -> None:
     assert reached.double().mean() < 0.5 < probe.success
     assert asr(result, attacked) < asr(model, attacked)
     assert accuracy(result, attacked) > accuracy(model, attacked) - 0.1
+
+
+def test_a_small_probe_is_taught_in_larger_sizes_too(attacked: Trained) -> None:
+    model, inputs, made = attacked.model, attacked.inputs, attacked.surrogates
+    small = universal_perturbation(model, inputs, made, TARGET, radius=0.03)
+    larger = replace(small, perturbation=3.5 * small.perturbation)
+    others = made.of_others(TARGET)
+
+    def reached(told_radius: float) -> float:
+        probe = replace(small, radius=told_radius)
+        result = distil(model, model, inputs, made, [probe], steps=100)
+        with torch.no_grad():
+            answers = result(inputs.normalize(larger.apply(others, inputs))).argmax(dim=1)
+        return float((answers == TARGET).double().mean())
+
+    assert reached(0.03) < reached(1.0)  # at a radius of 1 it counts as large already
 
 
 def test_only_norms_and_linear_layers_are_trained(attacked: Trained) -> None:
@@ -142,7 +159,7 @@ def test_what_is_refused(attacked: Trained) -> None:
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken.get_parameter("13.weight")[0, 0] = torch.nan
-    with pytest.raises(RepairError, match=r"diverged .*step 1.* lower lr than 0\.01"):
+    with pytest.raises(RepairError, match=r"diverged .*step 1.* lower lr than 0\.02"):
         distil(model, broken, inputs, made, [probe])
     alone = Surrogates(made.images, torch.full_like(made.labels, TARGET))
     with pytest.raises(RepairError, match=f"probed class {TARGET}"):
