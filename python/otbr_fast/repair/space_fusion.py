@@ -174,10 +174,12 @@ def transport_space(
                 n_threads=n_threads,
             )
         own = beta[members] / beta[members].sum()
+        warm: LayerTransport | None = None
         for transports, mask in zip(found, masks, strict=True):
-            transports.append(
-                transport_neurons(space.name, costs, mask[members], own, n_threads=n_threads)
+            warm = transport_neurons(
+                space.name, costs, mask[members], own, warm=warm, n_threads=n_threads
             )
+            transports.append(warm)
     return [SpaceTransport(space, tuple(transports)) for transports in found]
 
 
