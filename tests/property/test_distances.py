@@ -65,6 +65,19 @@ def test_metrics_agree_with_their_definitions(
     )
 
 
+@settings(max_examples=50)
+@given(near_rows(), st.sampled_from(["euclidean", "sqeuclidean", "cosine"]), st.integers(1, 3))
+def test_one_matrix_alone_is_that_matrix_against_itself(
+    rows: tuple[NDArray[Any], NDArray[Any]], metric: Any, n_threads: int
+) -> None:
+    X = np.concatenate(rows)
+    found = ot.cost_matrix(X, metric=metric, n_threads=n_threads)
+    assert found.dtype == X.dtype
+    assert np.array_equal(found, ot.cost_matrix(X, X, metric=metric))
+    assert np.array_equal(found, found.T)
+    assert not np.diag(found).any()
+
+
 def test_bad_rows_are_refused_by_name() -> None:
     good = np.ones((2, 3))
     with pytest.raises(ValueError, match="Y has 2 columns, expected 3"):

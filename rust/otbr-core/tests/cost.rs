@@ -169,9 +169,9 @@ fn threads_do_not_matter() {
 /// Rows so wide that not all columns are packed at a time, and so many that chunks are large.
 #[test]
 fn one_matrix_in_several_panels_against_itself() {
-    for (n, d) in [(250, 1 << 17), (1100, 3)] {
+    for (n, d) in [(150, 1 << 18), (1100, 3)] {
         let mut x: Vec<f32> = (0..n * d).map(|k| (k * 7919 % 10007) as f32 / 100.0).collect();
-        x.copy_within(3 * d..4 * d, 200 * d);
+        x.copy_within(3 * d..4 * d, 140 * d);
         among(&x, d, Metric::Euclidean, &Threads::one());
     }
 }
