@@ -184,3 +184,15 @@ def test_wrong_usage_is_told(folder: Path, wrong: tuple[str, str], told: str) ->
     assert outcome.code == 2
     assert told in outcome.err
     assert files_in(folder) == before
+
+
+def test_a_dry_run_only_tells(folder: Path, data: Path) -> None:
+    before = files_in(folder)
+    outcome = sweep(folder, "--data", data, "--out", folder / "made", "--dry-run")
+    assert outcome.code == 0, outcome.err
+    assert "Stage 2 for 2 γ" in outcome.out
+    assert "Nothing was changed" in outcome.out
+    document = sweep(folder, "--dry-run", "--json").document
+    assert document["n_results"] == 4
+    assert document["seconds"] > 0
+    assert files_in(folder) == before

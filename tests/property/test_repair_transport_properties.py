@@ -180,3 +180,18 @@ def test_float32_stays_and_is_as_precise_as_it_can_be(layer: Layer) -> None:
     assert pushed.dtype == np.float32
     exact = (found.plan.toarray() / beta).T @ narrow.astype(np.float64)
     np.testing.assert_allclose(pushed, exact, rtol=0, atol=1e-6 * abs(weights).max())
+
+
+@given(layer=layers(), seed=st.integers(0, 2**32))
+@settings(max_examples=100)
+def test_a_start_from_other_pruned_neurons_changes_no_cost(layer: Layer, seed: int) -> None:
+    weights, pruned, beta = layer
+    others = np.random.default_rng(seed).random(beta.size) < 0.3
+    known = neuron_costs([weights])
+    warm = transport_neurons("layer", known, others, beta)
+    found = transport_neurons("layer", known, pruned, beta, warm=warm)
+    cold = transport_neurons("layer", known, pruned, beta)
+    scale = max(cold.value, 1e-6 * abs(weights).max())
+    assert abs(found.value - cold.value) <= 1e-9 * scale
+    assert found.solved_shape == cold.solved_shape
+    check_marginals(found, beta)

@@ -251,6 +251,14 @@ Overwrite = Annotated[
         "--overwrite", help="Replace files that already exist.", rich_help_panel=_RUN_PANEL
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Only tell what pruning and fusing would take in time and memory.",
+        rich_help_panel=_RUN_PANEL,
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=_RUN_PANEL),

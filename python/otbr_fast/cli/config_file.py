@@ -9,7 +9,7 @@ import typer
 import yaml
 
 _NOT_SETTINGS = frozenset({"config", "help"})
-_OF_ONE_RUN = frozenset({"json", "overwrite"})  # asked for anew each time
+_OF_ONE_RUN = frozenset({"dry-run", "json", "overwrite"})  # asked for anew each time
 
 
 def load_config(ctx: typer.Context, path: Path | None) -> Path | None:

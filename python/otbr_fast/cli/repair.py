@@ -13,6 +13,7 @@ import typer
 from otbr_fast.cli import common
 from otbr_fast.cli.computing import choose_device, limit_threads
 from otbr_fast.cli.config_file import config_text, resolved_config
+from otbr_fast.cli.dry_run import show_estimate
 from otbr_fast.cli.evaluation_data import (
     DataOptions,
     EvaluationData,
@@ -73,6 +74,7 @@ def command(
     device: common.Device = "auto",
     threads: common.Threads = None,
     overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
     config: common.Config = None,
     json: common.Json = False,
 ) -> None:
@@ -101,6 +103,10 @@ def command(
     subject = open_subject(
         model, ModelOptions(arch, input_shape, input_range, mean, std, num_classes)
     )
+    if dry_run:
+        gammas, lambdas = len(settings.gammas), len(settings.lambdas)
+        show_estimate(subject, settings, gammas, lambdas, json=json)
+        return
     outputs = _Outputs.choose(subject, out, report)
     outputs.check(overwrite)
 

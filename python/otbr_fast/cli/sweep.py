@@ -12,6 +12,7 @@ import typer
 from otbr_fast.cli import common
 from otbr_fast.cli.computing import choose_device, limit_threads
 from otbr_fast.cli.config_file import config_text, resolved_config
+from otbr_fast.cli.dry_run import show_estimate
 from otbr_fast.cli.evaluation_data import DataOptions, measure_with, open_evaluation_data
 from otbr_fast.cli.method import make_config
 from otbr_fast.cli.output import print_json, print_text, progress_bars
@@ -74,6 +75,7 @@ def command(
     device: common.Device = "auto",
     threads: common.Threads = None,
     overwrite: common.Overwrite = False,
+    dry_run: common.DryRun = False,
     config: common.Config = None,
     json: common.Json = False,
 ) -> None:
@@ -94,6 +96,9 @@ def command(
     subject = open_subject(
         model, ModelOptions(arch, input_shape, input_range, mean, std, num_classes)
     )
+    if dry_run:
+        show_estimate(subject, settings, len(many_gammas), len(many_lambdas), json=json)
+        return
     evaluation = open_evaluation_data(subject, DataOptions(data, trigger, target, limit))
 
     from otbr_fast.io import check_absent, read_channels

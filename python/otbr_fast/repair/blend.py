@@ -49,23 +49,30 @@ def blend(
     n_out, n_in, q = weight.shape
     size = max(1, _ENTRIES // max(1, n_in * q))
     keep = 1 - lambda_
+    last = None if inputs is None else inputs.scaled(lambda_)
     buffer = np.empty((min(size, n_out), n_in, q), weight.dtype)
     finite = True
     for start in range(0, n_out, size):
         stop = min(start + size, n_out)
         moved, own, target = weight[start:stop], base[start:stop], out[start:stop]
-        if rows is not None and inputs is not None:
+        if rows is not None and last is not None:
             moved = buffer[: stop - start]
             rows.part(start, stop).apply(_flat(weight), _flat(moved), n_threads=n_threads)
-        if inputs is not None:
-            share = inputs.scaled(lambda_)
-            share.apply(moved, target, keep=keep, base=own, n_threads=n_threads)
+        if last is not None:
+            last.apply(moved, target, keep=keep, base=own, n_threads=n_threads)
         elif rows is not None:
             share = rows.part(start, stop).scaled(lambda_)
-            out_of, into = _flat(weight), _flat(target)
-            share.apply(out_of, into, keep=keep, base=_flat(own), n_threads=n_threads)
-        finite = finite and bool(np.isfinite(target.max()) and np.isfinite(target.min()))
+            flat = (_flat(weight), _flat(target))
+            share.apply(*flat, keep=keep, base=_flat(own), n_threads=n_threads)
+        finite = finite and _is_finite(target)
     return finite
+
+
+def _is_finite(values: Floats) -> bool:
+    """Tell by their sum, which is quick; where that overflows, one by one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()
+    return bool(np.isfinite(total)) or bool(np.isfinite(values).all())
 
 
 def _flat(weight: Floats) -> Floats:

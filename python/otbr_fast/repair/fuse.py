@@ -151,7 +151,11 @@ def _transport_layer(
         ]
     with refused(name):
         costs = neuron_costs([weights], n_threads=n_threads)
-    return [transport_neurons(name, costs, mask, beta, n_threads=n_threads) for mask in masks]
+    found: list[LayerTransport] = []
+    for mask in masks:
+        warm = found[-1] if found else None
+        found.append(transport_neurons(name, costs, mask, beta, warm=warm, n_threads=n_threads))
+    return found
 
 
 def fuse_transported(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -174,10 +174,12 @@ def transport_space(
                 n_threads=n_threads,
             )
         own = beta[members] / beta[members].sum()
+        warm: LayerTransport | None = None
         for transports, mask in zip(found, masks, strict=True):
-            transports.append(
-                transport_neurons(space.name, costs, mask[members], own, n_threads=n_threads)
+            warm = transport_neurons(
+                space.name, costs, mask[members], own, warm=warm, n_threads=n_threads
             )
+            transports.append(warm)
     return [SpaceTransport(space, tuple(transports)) for transports in found]
 
 
@@ -218,8 +220,11 @@ def fuse_states(
     RepairError
         A fused weight is not finite in its type.
     """
-    fused = fused_tensors(source, target, transports, lambda_, n_threads=n_threads)
-    return {**target, **dict(fused)}
+    result = dict(target)
+    for name, steps in _steps(transports).items():
+        own = target[name].detach()
+        result[name] = _fused(name, source[name], own, steps, lambda_, n_threads, empty_like)
+    return result
 
 
 def fused_tensors(
@@ -230,21 +235,40 @@ def fused_tensors(
     *,
     n_threads: int | None = None,
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the name and the value of each tensor that `fuse_states` makes, one at a time.
+    """Make what `fuse_states` makes one tensor after the other: there need not be room for all.
 
-    For networks of which there is no room for two: each can be written before the next is made.
+    Yields
+    ------
+    name : str
+    tensor : Tensor
+        Only until the next is asked for, as its memory is used again.
     """
+    memory = torch.empty(0, dtype=torch.uint8)
+
+    def used_again(like: torch.Tensor) -> torch.Tensor:
+        nonlocal memory
+        size = like.numel() * like.element_size()
+        if memory.numel() < size:
+            memory = torch.from_numpy(np.empty(size, dtype=np.uint8))
+        return memory[:size].view(like.dtype).view(like.shape)
+
+    for name, steps in _steps(transports).items():
+        own = target[name].detach()
+        yield name, _fused(name, source[name], own, steps, lambda_, n_threads, used_again)
+
+
+Step = tuple[SpaceTransport, Axis, bool]
+"""By which plan a tensor is carried, along which axis, and whether pruned channels count as 0."""
+
+
+def _steps(transports: Iterable[SpaceTransport]) -> dict[str, list[Step]]:
+    """Return for each tensor on which channels lie by what it is carried."""
     found: dict[str, list[Step]] = {}
     for transport in transports:
         writers = set(transport.space.writers)
         for axis in transport.space.axes:
             found.setdefault(axis.tensor, []).append((transport, axis, axis in writers))
-    for name, steps in found.items():
-        yield name, _fused(name, source[name], target[name].detach(), steps, lambda_, n_threads)
-
-
-Step = tuple[SpaceTransport, Axis, bool]
-"""By which plan a tensor is carried, along which axis, and whether pruned channels count as 0."""
+    return found
 
 
 def _fused(
@@ -254,7 +278,9 @@ def _fused(
     steps: Sequence[Step],
     lambda_: float,
     n_threads: int | None,
+    room: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
+    """Fuse one tensor, in memory that ``room`` gives for one like it."""
     carried, base = computable(source).contiguous(), computable(own).contiguous()
     maps = _plain_maps(carried, steps)
     if maps is None:
@@ -263,7 +289,7 @@ def _fused(
         mixed = torch.lerp(base, carried, lambda_)
         finite = bool(torch.isfinite(mixed).all())
     else:
-        mixed = empty_like(base)
+        mixed = room(base)
         n_out, n_in = maps.shape
         views = [tensor.numpy().reshape(n_out, n_in, -1) for tensor in (carried, base, mixed)]
         weight, kept, out = views

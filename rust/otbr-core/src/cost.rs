@@ -33,7 +33,7 @@ const CHUNK: (usize, usize) = (192, 96);
 const MANY_ROWS: usize = 1024;
 
 /// Entries of Y that are packed at a time.
-const PACKED: usize = 1 << 24;
+const PACKED: usize = 1 << 25;
 
 /// Rows that are mirrored at a time, and by one task: as many as fill a cache line.
 const MIRRORED: usize = 256;
