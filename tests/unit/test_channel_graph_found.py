@@ -152,8 +152,10 @@ def test_tied_weights_are_both_listed() -> None:
             out: torch.Tensor = self.out(x + self.up(x))
             return out
 
-    stream = only(channel_graph(Tied(), (torch.zeros(2, 3, dtype=torch.int64),)))
+    graph = channel_graph(Tied(), (torch.zeros(2, 3, dtype=torch.int64),))
+    stream = only(graph)
     assert {"words.weight[1]", "out.weight[1]"} <= set(told(stream.axes))
+    assert "rows are looked up" in next(a.why for a in graph.fixed if a.tensor == "words.weight")
 
 
 def test_positions_input_and_output_stay_in_place() -> None:

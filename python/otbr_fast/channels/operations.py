@@ -147,6 +147,9 @@ def _embedding(call: Call) -> Labelled:
     """Label the rows that are looked up: their entries are written, and the rows are fixed."""
     weight = call.operand(0)
     labels = over.ordered(call.axes, weight, [0], f"its rows are looked up, at {call.where}")
+    for label in weight.labels:
+        if 0 in label.dims:
+            call.axes.note(label, "reader")
     ndim = len(call.shape())
     found = []
     for label in labels:
