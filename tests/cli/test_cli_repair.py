@@ -272,3 +272,18 @@ def test_an_unknown_class_cannot_be_the_suspect(tmp_path: Path) -> None:
     assert outcome.code == 1
     assert "suspect=5" in outcome.err
     assert not out.exists()
+
+
+def test_channels_can_be_handed_in(tmp_path: Path) -> None:
+    suspect, channels = write_suspect(tmp_path), tmp_path / "channels.yaml"
+    assert Outcome("inspect", suspect, "--yaml", channels).code == 0
+    call = ("repair", suspect, "--gamma", "0.1", "--json", *NWC)
+    own = Outcome(*call, "--out", tmp_path / "own.safetensors").document
+    handed = Outcome(*call, "--out", tmp_path / "b.safetensors", "--channels", channels).document
+    assert handed["repair"]["output_hash"] == own["repair"]["output_hash"]
+    assert str(channels) in (tmp_path / "b.config.yaml").read_text()
+    text = channels.read_text()
+    channels.write_text(text.replace("layer1.0.bn2.bias", "layer1.0.bn2.bins"))
+    refused = Outcome(*call, "--out", tmp_path / "c.safetensors", "--channels", channels)
+    assert refused.code == 1
+    assert "layer1.0.bn2.bins" in refused.err

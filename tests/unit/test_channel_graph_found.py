@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from otbr_fast.channels import ChannelGraph, Space, channel_graph, example_input
+from otbr_fast.channels import ChannelGraph, Space, channel_graph, check_graph, example_input
 from otbr_fast.errors import UnsupportedModelError
 from otbr_fast.models import InputSpec, PreActResNet
 
@@ -152,8 +152,10 @@ def test_tied_weights_are_both_listed() -> None:
             out: torch.Tensor = self.out(x + self.up(x))
             return out
 
-    stream = only(channel_graph(Tied(), (torch.zeros(2, 3, dtype=torch.int64),)))
+    graph = channel_graph(Tied(), (torch.zeros(2, 3, dtype=torch.int64),))
+    stream = only(graph)
     assert {"words.weight[1]", "out.weight[1]"} <= set(told(stream.axes))
+    assert "rows are looked up" in next(a.why for a in graph.fixed if a.tensor == "words.weight")
 
 
 def test_positions_input_and_output_stay_in_place() -> None:
@@ -222,3 +224,23 @@ def test_the_graph_can_be_read_by_people() -> None:
         "left in place (the network's input): a.weight[1]\n"
         "left in place (the network's output): head.2.weight[0], head.2.bias[0]"
     )
+
+
+def test_parameters_that_are_computed_with_before_they_are_used_move_too() -> None:
+    class Computed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(192, 6), nn.Linear(6, 3)
+            self.shift = nn.Parameter(torch.rand(4))
+            self.scale = nn.Parameter(torch.rand(2, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            scale = (self.scale * self.scale.mean(1, keepdim=True)).flatten()
+            y = (self.a(x.flatten(1)) + F.pad(self.shift.exp(), (1, 1), value=1.0)) * scale
+            out: torch.Tensor = self.b(y)
+            return out
+
+    model = Computed()
+    graph = channel_graph(model, IMAGES)
+    assert graph.n_channels > 0
+    check_graph(model, graph, IMAGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -107,7 +108,7 @@ def _padded(call: Call) -> object:
         ids = torch.constant_pad_nd(label.ids, own, -1)
         missing = ids < 0
         ids[missing] = call.axes.ids.fresh(int(missing.sum()))
-        labels.append(Label(ids))
+        labels.append(replace(label, ids=ids))
         call.axes.ids.sign(ids[missing])
         call.axes.ids.sign(ids)
     return call.result(labels)
@@ -146,6 +147,9 @@ def _embedding(call: Call) -> Labelled:
     """Label the rows that are looked up: their entries are written, and the rows are fixed."""
     weight = call.operand(0)
     labels = over.ordered(call.axes, weight, [0], f"its rows are looked up, at {call.where}")
+    for label in weight.labels:
+        if 0 in label.dims:
+            call.axes.note(label, "reader")
     ndim = len(call.shape())
     found = []
     for label in labels:

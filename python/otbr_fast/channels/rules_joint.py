@@ -93,7 +93,7 @@ def _bound(axes: Axes, label: Label, other: Labelled, why: str) -> list[Label]:
         axes.ids.fix(label.ids, why)
         return []
     axes.ids.block(label.ids, varying)
-    return [Label(label.ids)]
+    return [Label(label.ids) if other.is_active else label]
 
 
 def _partner(label: Label, others: Sequence[Label]) -> Label | None:

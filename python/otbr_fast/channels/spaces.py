@@ -73,6 +73,7 @@ class _Builder:
     def graph(self) -> ChannelGraph:
         ids = self.found.axes.ids
         everything = ids.all_roots()
+        self._note_unseen(everything)
         places = {
             key: everything[own]
             for key, own in self.found.axes.found.items()
@@ -104,6 +105,15 @@ class _Builder:
             spaces.append(Space(name, kind, writers, carried, readers, own_blocks, mixed))
         rows = tuple(FixedAxis(tensor, dim, why) for (tensor, dim), why in fixed.items())
         return ChannelGraph(tuple(spaces), rows)
+
+    def _note_unseen(self, everything: NDArray[np.int64]) -> None:
+        """Carry the axes that share channels with others, though it was not seen what they do."""
+        axes = self.found.axes
+        seen = [everything[axes.found[key]] for key in axes.roles]
+        known = np.setdiff1d(np.concatenate(seen), [FIXED]) if seen else np.empty(0, np.int64)
+        for key, own in axes.found.items():
+            if key not in axes.roles and np.isin(everything[own], known).any():
+                axes.roles[key] = {"carried"}
 
     def _groups(
         self, places: dict[AxisKey, NDArray[np.int64]], signs: NDArray[np.uint64]
