@@ -113,6 +113,20 @@ def test_without_batch_norms_biases_and_linear_layers_are_trained() -> None:
     }  # fmt: skip
 
 
+def test_of_a_transformer_layer_norms_and_the_last_layer_are_trained() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        model = nn.Sequential(nn.Unflatten(3, (1, 16)), nn.Flatten(1, 3), layer, nn.Flatten())
+        model.append(nn.Linear(256, 3)).eval()
+    images = torch.rand((9, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    made = Surrogates(images, torch.arange(9) % 3)
+    probe = Probe(1, 0.2, torch.full((1, 16, 16), 0.2), 1.0, 0.0)
+    result = distil(model, model, InputSpec(shape=(1, 16, 16)), made, [probe], steps=2)
+    norms = {f"2.norm{i}.{what}" for i in (1, 2) for what in ("weight", "bias")}
+    assert changed(model, result) == norms | {"4.weight", "4.bias"}
+
+
 def test_repeatable_and_without_a_trace(attacked: Trained) -> None:
     model = copy.deepcopy(attacked.model).train()
     before, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()

@@ -13,10 +13,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import run, working_copy
+from otbr_fast.models.registry import last_linear
 from otbr_fast.repair.probe import RADII, Probe
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates, images_at_once, mixed, shifted
 
+_NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _MOMENTUM = 0.9
 _MAX_GRADIENT = 5.0
 _TARGET_SHARE = 0.25  # of the plain part; all of the probed part teaches to answer otherwise
@@ -48,9 +50,9 @@ def distil(
     So the network keeps what it knows, and unlearns the way to the suspected class. Each surrogate
     is mixed with another, which keeps at most half: the original is less sure of such images, so
     they tell more of what it knows (mixup, Zhang et al., ICLR 2018, arXiv 1710.09412). Only the
-    batch norms' weights and biases and the linear layers are trained (in a network without
-    batch norm: all biases and the linear layers), as surrogates are too few and too unlike the data
-    for more. Batch norms use their running statistics, and dropout is off.
+    norms' weights and biases and the last linear layer are trained (in a network without norms: all
+    biases and the last linear layer), as surrogates are too few and too unlike the data for more. Batch
+    norms use their running statistics, and dropout is off.
 
     Distillation on synthesised images is DeepInversion's use of them (Yin et al., CVPR 2020, arXiv
     1912.08795); training against a universal perturbation found on them is ours.
@@ -181,17 +183,16 @@ def _divergence(logits: torch.Tensor, answers: torch.Tensor, n_parts: int) -> to
 
 def _trained(student: nn.Module) -> dict[str, nn.Parameter]:
     """Choose the parameters to train, by name."""
-    modules = dict(student.named_modules())
-    normed = any(isinstance(m, _BatchNorm) and m.affine for m in modules.values())
-    chosen = {
-        name: parameter
-        for name, parameter in student.named_parameters()
-        if isinstance(modules[name.rpartition(".")[0]], (nn.Linear, _BatchNorm))
-        or (not normed and name.endswith("bias"))
-    }
+    trained = {id(p) for m in student.modules() if isinstance(m, _NORMS) for p in m.parameters()}
+    if not trained:
+        trained = {id(p) for name, p in student.named_parameters() if name.endswith("bias")}
+    classifier = last_linear(student)
+    if classifier is not None:
+        trained |= {id(p) for p in classifier.parameters()}
+    chosen = {name: p for name, p in student.named_parameters() if id(p) in trained}
     if not chosen:
         raise RepairError(
-            f"{type(student).__name__} has neither batch norms with weights nor linear layers nor "
+            f"{type(student).__name__} has neither norms with weights nor a linear layer nor "
             "biases, so nothing of it can be distilled; leave that out (distil_steps=0)"
         )
     return chosen
