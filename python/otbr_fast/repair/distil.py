@@ -51,8 +51,8 @@ def distil(
     is mixed with another, which keeps at most half: the original is less sure of such images, so
     they tell more of what it knows (mixup, Zhang et al., ICLR 2018, arXiv 1710.09412). Only the
     norms' weights and biases and the last linear layer are trained (in a network without norms: all
-    biases and the last linear layer), as surrogates are too few and too unlike the data for more. Batch
-    norms use their running statistics, and dropout is off.
+    biases and the last linear layer), as surrogates are too few and too unlike the data for more.
+    Batch norms use their running statistics, and dropout is off.
 
     Distillation on synthesised images is DeepInversion's use of them (Yin et al., CVPR 2020, arXiv
     1912.08795); training against a universal perturbation found on them is ours.
