@@ -24,13 +24,14 @@ def balance(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """Shift one class's bias so that the class is answered as often as by the original.
+    """Shift one class's bias so that the class is answered as often as by the original, at most.
 
     A network that has unlearned the way to a class answers it too rarely, so its recall falls. The
     shift of that logit under which a repaired network answers it for as many mixtures of surrogates
-    as the original did is the middle between two neighbouring margins, so nothing is searched. It
-    is the correction of a classifier for changed frequencies of classes (Saerens et al., Neural
-    Computation 2002), with the original's answers in place of known frequencies.
+    as the original did, or for as many as there are of each class if these are fewer, is the middle
+    between two neighbouring margins, so nothing is searched. It is the correction of a classifier
+    for changed frequencies of classes (Saerens et al., Neural Computation 2002), with the
+    original's answers in place of known frequencies.
 
     Parameters
     ----------
@@ -51,7 +52,7 @@ def balance(
     -------
     nn.Module
         A copy of the repaired network, on the CPU, in eval mode. Nothing is shifted if its last
-        layer has no bias, or if the original takes none or all of the mixtures for the class.
+        layer has no bias, or if the original takes none of the mixtures for the class.
 
     Raises
     ------
@@ -65,8 +66,9 @@ def balance(
     images = mixtures(surrogates, generator)
     size = images_at_once(inputs)
     known = answers(working_copy(original, device), inputs, images, size)
-    wanted = int((known.argmax(dim=1) == suspect).sum())
-    if bias is None or not 0 < wanted < len(images):
+    # The backdoor may draw mixtures, too: no more than the class's share of the surrogates.
+    wanted = min(int((known.argmax(dim=1) == suspect).sum()), len(images) // known.shape[1])
+    if bias is None or wanted == 0:
         return result
     logits = answers(working_copy(repaired, device), inputs, images, size)
     own = logits[:, suspect].clone()
