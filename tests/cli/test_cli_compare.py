@@ -63,7 +63,7 @@ def test_all_methods_in_one_table(folder: Path) -> None:
         ("fine-tuning", "hindsight, DER"),
     ]
     assert document["complete"]
-    assert len(document["trials"]) == 1 + 7 + 7 + 1 + 4 * 3 + 8 + 8 + 2
+    assert len(document["trials"]) == 1 + 7 + 7 + 1 + 4 * 2 + 8 + 8 + 2
     assert {mean["method"] for mean in document["averages"]} == {"before", *every.split(",")}
     for line in document["lines"]:
         assert len(line["recalls"]) == 5

@@ -72,7 +72,9 @@ def test_numbers_are_those_of_repair_and_evaluate(folder: Path, data: Path) -> N
     rows = sweep(folder, "--data", data, "--json").document["rows"]
     fixed = folder / "fixed.safetensors"
     suspect = folder / "suspect.safetensors"
-    assert Outcome("repair", suspect, "--gamma", "0.1", "--lambda", "1", "--out", fixed).code == 0
+    assert (
+        Outcome("repair", suspect, "--gamma", "0.1", "--lambda", "0.75", "--out", fixed).code == 0
+    )
     trigger = ("--trigger", folder / "suspect_trigger.npz")
     for path, row in ((suspect, rows[0]), (fixed, rows[-1])):
         measured = Outcome("evaluate", path, "--data", data, *trigger, "--json").document
@@ -96,7 +98,7 @@ def test_writes_tables_picture_and_config(folder: Path, data: Path) -> None:
     with (out / "sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["stage"] for row in rows] == ["before", *(2 * ["pruned", "fused", "fused"])]
-    assert [row["lambda"] for row in rows[1:4]] == ["", "0.75", "1.0"]
+    assert [row["lambda"] for row in rows[1:4]] == ["", "0.5", "0.75"]
     assert float(rows[-1]["asr"]) == document["rows"][-1]["asr"]
     with (out / "layers.csv").open(newline="") as file:
         layers = list(csv.DictReader(file))
@@ -155,7 +157,7 @@ def test_the_published_gammas_and_our_lambdas_are_the_default(folder: Path) -> N
     suspect = write_suspect(folder, width=16)  # wide enough for 1 % to be a neuron
     document = Outcome("sweep", suspect, "--json", *QUICK).document
     tried = [(one["config"]["gamma"], one["config"]["lambda_"]) for one in document["repairs"]]
-    assert tried == [(gamma, x) for gamma in PUBLISHED_GAMMAS for x in (0.75, 1.0)]
+    assert tried == [(gamma, x) for gamma in PUBLISHED_GAMMAS for x in (0.5, 0.75)]
 
 
 def test_in_paper_mode_lambda_is_the_papers(folder: Path) -> None:
