@@ -95,7 +95,7 @@ pub fn mix<T: Scalar>(
     interrupt: Interrupt<'_>,
 ) -> Result<()> {
     let (per_x, per_out) = (map.inputs * inner, map.outputs() * inner);
-    let outer = if per_x == 0 { 0 } else { x.len() / per_x };
+    let outer = x.len().checked_div(per_x).unwrap_or(0);
     let expected = outer * per_out;
     if x.len() != outer * per_x || out.len() != expected {
         return Err(Error::Shape { name: "out", unit: "entries", found: out.len(), expected });
