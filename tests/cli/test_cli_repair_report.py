@@ -79,7 +79,7 @@ def test_json_carries_the_verdict_and_what_was_chosen_from(
     assert facts["verdict"]["most_suspicious"] == facts["suspect"] == 1
     assert facts["verdict"]["p_value"] < facts["verdict"]["level"]
     pairs = [(one["gamma"], one["lambda"]) for one in facts["candidates"]]
-    assert pairs == [(0.05, 0.75), (0.05, 1.0), (0.1, 0.75), (0.1, 1.0)]
+    assert pairs == [(0.05, 0.5), (0.05, 0.75), (0.1, 0.5), (0.1, 0.75)]
     best = max(facts["candidates"], key=lambda one: one["score"])
     used = facts["config"]["gamma"], facts["config"]["lambda_"]
     assert used == (best["gamma"], best["lambda"])
