@@ -18,6 +18,11 @@ from otbr_fast.repair.surrogates import Surrogates, images_at_once
 _LOSS_FLOOR = 1e-9  # so that a loss of 0 has a logarithm
 
 
+def log_losses(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return logarithms of losses, finite where a loss is 0."""
+    return np.asarray(np.log(np.maximum(losses, _LOSS_FLOOR)))
+
+
 def losses_between(
     model: nn.Module,
     inputs: InputSpec,
@@ -76,7 +81,7 @@ def asymmetries(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     ndarray, shape (C,)
         For each class c the mean of log losses[c, s] − log losses[s, c] over the others s.
     """
-    logs = np.log(np.maximum(losses, _LOSS_FLOOR))
+    logs = log_losses(losses)
     np.fill_diagonal(logs, 0)
     others = max(1, len(logs) - 1)
     difference: NDArray[np.float64] = (logs.sum(axis=1) - logs.sum(axis=0)) / others

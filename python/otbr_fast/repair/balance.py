@@ -62,13 +62,15 @@ def balance(
     result = copy.deepcopy(repaired).cpu().eval()
     classifier = last_linear(result)
     bias = None if classifier is None else classifier.bias
+    if bias is None:
+        return result
     generator = torch.Generator().manual_seed(seed)
     images = mixtures(surrogates, generator)
     size = images_at_once(inputs)
     known = answers(working_copy(original, device), inputs, images, size)
     # The backdoor may draw mixtures, too: no more than the class's share of the surrogates.
     wanted = min(int((known.argmax(dim=1) == suspect).sum()), len(images) // known.shape[1])
-    if bias is None or wanted == 0:
+    if wanted == 0:
         return result
     logits = answers(working_copy(repaired, device), inputs, images, size)
     own = logits[:, suspect].clone()

@@ -14,6 +14,7 @@ from torch import nn
 
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
+from otbr_fast.repair.asymmetry import log_losses
 from otbr_fast.repair.probe import Probe, universal_perturbation
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates
@@ -33,8 +34,6 @@ LEVEL = 0.05
 
 MIN_CLASSES = 4
 """Fewer have no others whose spread could be told."""
-
-_LOSS_FLOOR = 1e-9  # so that a loss of 0 has a logarithm
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ def judge(
     if n_classes < MIN_CLASSES:
         unknown = tuple(ClassEvidence(*own, None, None) for own in told)
         return Verdict(unknown, int(np.argmin(values[0])), None, level)
-    compared = [*np.log(np.maximum(values, _LOSS_FLOOR)), *([-np.array(drawn)] if drawn else [])]
+    compared = [*log_losses(values), *([-np.array(drawn)] if drawn else [])]
     statistics = np.array([_leave_one_out(row) for row in compared])
     p_values = n_classes * stats.t.sf(statistics, n_classes - 2) / np.array(weights)[:, None]
     at = np.argmin(p_values, axis=0), np.arange(n_classes)
