@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from otbr_fast.errors import CheckpointError
-from otbr_fast.io.checkpoint import NOT_SAVED
 from otbr_fast.io.files import check_absent, write_file
 from otbr_fast.io.record import ATTACK_RESULT, IMAGE_FOLDER
+from otbr_fast.io.saving import NOT_SAVED
 from otbr_fast.models import detached, require_finite
 
 _SUFFIX = ".png"

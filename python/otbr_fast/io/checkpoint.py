@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from otbr_fast.errors import CheckpointError
 from otbr_fast.io.datasets import NORMALIZATION
 from otbr_fast.io.description import AttackDescription, ModelDescription, read_description
-from otbr_fast.io.files import file_sha256, write_file
+from otbr_fast.io.file_weights import FileWeights, tensor_names
+from otbr_fast.io.files import file_sha256
 from otbr_fast.io.record import ATTACK_RESULT, Record, load_record
+from otbr_fast.io.shards import INDEX_SUFFIX, index_path, read_index
 from otbr_fast.io.torchfile import read_torch_file
-from otbr_fast.models import (
-    build_model,
-    detached,
-    num_classes,
-    require_dense,
-    require_finite,
-)
+from otbr_fast.models import build_model, num_classes, require_dense, skeleton
+from otbr_fast.models.loading import is_finite
 
 _TORCH_SUFFIXES = (".pt", ".pth")
 _NESTED_KEYS = ("model", "state_dict")
-_WRAPPERS = re.compile(r"(module\.|_orig_mod\.)+")  # DataParallel's and torch.compile's
+_WRAPPERS = ("module", "_orig_mod")  # DataParallel's and torch.compile's
 
 RECORD_DESCRIPTION = "model.json"
 """What a record's network is fed, which BackdoorBench tells by the dataset's name only."""
-
-NOT_SAVED = "such weights are not saved, as no network works with them; check how they were made"
-"""What becomes of weights that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -45,29 +38,45 @@ class Checkpoint:
     Parameters
     ----------
     state_dict : mapping of str to Tensor
-        On the CPU.
+        On the CPU. Those of safetensors are read when they are asked for, and not kept.
     description : ModelDescription, optional
         From the JSON file beside (``model.json`` in a record), or from the record; ``None`` if
         there is none, and for a record of a dataset whose normalisation is not known.
-    path : Path
-        The file with the weights.
-    sha256 : str
-        Of that file's bytes, in hexadecimal.
+    files : tuple of Path
+        The file with the weights; where there are several, their index and then they.
     record : Record, optional
         Where the weights came from a BackdoorBench record.
     """
 
     state_dict: Mapping[str, torch.Tensor]
     description: ModelDescription | None
-    path: Path
-    sha256: str
+    files: tuple[Path, ...]
     record: Record | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file with the weights, or the index of several."""
+        return self.files[0]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the bytes of all files, one after the other, in hexadecimal."""
+        return file_sha256(*self.files)
 
     @property
     def trigger_path(self) -> Path | None:
         """The attack's trigger, ``<stem>_trigger.npz`` beside the weights, if it is there."""
-        path = self.path.with_name(f"{self.path.stem}_trigger.npz")
+        path = self.path.with_name(f"{_stem(self.path)}_trigger.npz")
         return path if path.is_file() else None
+
+    @property
+    def shard_bytes(self) -> int | None:
+        """Size of the largest file where there are several, else ``None``."""
+        return max((file.stat().st_size for file in self.files[1:]), default=None)
+
+    def skeleton(self, model_name: str | None = None) -> tuple[nn.Module, str]:
+        """Build the network without weights, on the ``meta`` device; see `build`."""
+        return self._checked(*skeleton(self.state_dict, self._name(model_name)))
 
     def build(self, model_name: str | None = None) -> tuple[nn.Module, str]:
         """Build the network, see `otbr_fast.models.build_model`, and check it.
@@ -82,10 +91,43 @@ class Checkpoint:
         CheckpointError
             The weights fit no supported architecture, or not the number of classes described.
         """
+        return self._checked(*build_model(self.state_dict, self._name(model_name)))
+
+    def keep_types(self, model: nn.Module) -> dict[str, torch.Tensor]:
+        """Round a network's weights to the types that the file has them in.
+
+        Parameters
+        ----------
+        model : nn.Module
+            Of this architecture. It computes in the types that it has, but with what is written.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Its weights in the file's types, to be written.
+
+        Raises
+        ------
+        CheckpointError
+            A weight is too large for its type.
+        """
+        own = model.state_dict()
+        stored = {name: tensor.to(self.state_dict[name].dtype) for name, tensor in own.items()}
+        for name, tensor in stored.items():
+            if tensor.dtype != own[name].dtype and not is_finite(tensor):
+                raise CheckpointError(
+                    f"{name!r} is too large for {tensor.dtype}, its type in {self.path}: convert "
+                    "that file to float32."
+                )
+        model.load_state_dict(stored)
+        return stored
+
+    def _name(self, given: str | None) -> str | None:
         known = self.record or self.description
-        if model_name is None and known is not None:
-            model_name = known.model_name
-        model, name = build_model(self.state_dict, model_name)
+        return known.model_name if given is None and known is not None else given
+
+    def _checked(self, model: nn.Module, name: str) -> tuple[nn.Module, str]:
+        known = self.record or self.description
         described = None if known is None else known.num_classes
         if described is not None and described != num_classes(model):
             raise CheckpointError(
@@ -101,61 +143,71 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Parameters
     ----------
     path : path-like
-        A .pt or .pth file may hold a state_dict, or a dictionary with one under ``model`` or
-        ``state_dict``. The prefixes of DataParallel and ``torch.compile`` are taken off.
+        Safetensors may be in shards, with an index as Hugging Face's libraries write it: give the
+        index, or the folder. A .pt or .pth file may hold a state_dict, or a dictionary with one
+        under ``model`` or ``state_dict``. The prefixes of DataParallel and ``torch.compile`` are
+        taken off, also those of parts of the network.
 
     Raises
     ------
     CheckpointError
         The file is missing, damaged, empty, of another kind, or refused because reading it could
-        run code. Nothing has been run.
+        run code; or an index and its shards do not fit together. Nothing has been run.
     """
     path = Path(path)
-    if path.is_dir() or path.name == ATTACK_RESULT:
+    if path.name == ATTACK_RESULT or (path / ATTACK_RESULT).is_file():
         return _load_record(path if path.is_dir() else path.parent)
-    if not path.is_file():
-        raise CheckpointError(f"there is no file {path}.")
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{path} is empty; get an undamaged copy.")
-    if path.suffix == ".safetensors":
-        content: object = _read_safetensors(path)
+    if path.is_dir():
+        path = _in_folder(path)
+    _require_file(path)
+    files: tuple[Path, ...] = (path,)
+    weights: Mapping[str, torch.Tensor]
+    if path.name.endswith(INDEX_SUFFIX):
+        placed = read_index(path)
+        files = (path, *sorted(set(placed.values())))
+        weights = _file_weights(placed, path)
+    elif path.suffix == ".safetensors":
+        weights = _file_weights(dict.fromkeys(tensor_names(path), path), path)
     elif path.suffix in _TORCH_SUFFIXES:
-        content = _unnest(read_torch_file(path))
+        weights = _state_dict(_unnest(read_torch_file(path)), path)
     else:
         raise CheckpointError(
             f"{path} has the suffix {path.suffix!r}; models are read from .safetensors, .pt and "
-            ".pth files and from BackdoorBench's record folders."
+            f".pth files, from *{INDEX_SUFFIX} and from BackdoorBench's record folders."
         )
-    beside = path.with_suffix(".json")
+    beside = path.with_name(f"{_stem(path)}.json")
     return Checkpoint(
-        state_dict=_state_dict(content, path),
+        state_dict=weights,
         description=read_description(beside) if beside.is_file() else None,
-        path=path,
-        sha256=file_sha256(path),
+        files=files,
     )
 
 
-def save_safetensors(
-    state_dict: Mapping[str, torch.Tensor],
-    path: str | os.PathLike[str],
-    *,
-    metadata: Mapping[str, str] | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Write weights as a safetensors file, whole or not at all.
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        index = index_path(path)
+        hint = f" It is in shards: give {index}." if index.is_file() else ""
+        raise CheckpointError(f"there is no file {path}.{hint}")
+    if path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty; get an undamaged copy.")
 
-    Raises
-    ------
-    CheckpointError
-        A weight is not finite.
-    OutputExistsError
-        The file exists and `overwrite` is false.
-    """
-    require_finite(state_dict, NOT_SAVED)
-    copies = detached(state_dict)
-    with write_file(path, overwrite) as draft:
-        # safetensors' own save_file would make a file that only its owner may read.
-        draft.write_bytes(save(copies, metadata=dict(metadata) if metadata is not None else None))
+
+def _in_folder(folder: Path) -> Path:
+    """Return the one model in a folder: an index, or else the only safetensors file."""
+    found = sorted(folder.glob(f"*{INDEX_SUFFIX}")) or sorted(folder.glob("*.safetensors"))
+    if len(found) != 1:
+        held = f"holds {', '.join(file.name for file in found)}" if found else "holds no model"
+        raise CheckpointError(
+            f"{folder} has no {ATTACK_RESULT} and {held}: give a record folder of BackdoorBench, "
+            "a folder with one model in safetensors, or a file."
+        )
+    return found[0]
+
+
+def _stem(path: Path) -> str:
+    """Return the name that a model's files have in common."""
+    is_index = path.name.endswith(INDEX_SUFFIX)
+    return path.name.removesuffix(INDEX_SUFFIX) if is_index else path.stem
 
 
 def _load_record(folder: Path) -> Checkpoint:
@@ -164,8 +216,7 @@ def _load_record(folder: Path) -> Checkpoint:
     return Checkpoint(
         state_dict=_state_dict(record.state_dict, path),
         description=read_description(described) if described.is_file() else _describe(record),
-        path=path,
-        sha256=file_sha256(path),
+        files=(path,),
         record=record,
     )
 
@@ -187,14 +238,11 @@ def _describe(record: Record) -> ModelDescription | None:
     )
 
 
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} is damaged, incomplete or not a safetensors file ({error}); "
-            "get an undamaged copy."
-        ) from error
+def _file_weights(placed: Mapping[str, Path], path: Path) -> FileWeights:
+    if not placed:
+        raise CheckpointError(f"{path} holds no named tensors.")
+    names = _unwrapped(placed)
+    return FileWeights({names[name]: (file, name) for name, file in placed.items()})
 
 
 def _unnest(content: object) -> object:
@@ -221,6 +269,27 @@ def _state_dict(content: object, path: Path) -> dict[str, torch.Tensor]:
         require_dense(content)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if all(_WRAPPERS.match(name) for name in content):
-        return {_WRAPPERS.sub("", name, count=1): value for name, value in content.items()}
-    return dict(content)
+    names = _unwrapped(content)
+    return {names[name]: value for name, value in content.items()}
+
+
+def _unwrapped(names: Iterable[str]) -> dict[str, str]:
+    """Take wrappers off tensors' names: modules called as one that have a single child.
+
+    No two names become one.
+    """
+    parts = {name: tuple(name.split(".")) for name in names}
+    children: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for each in parts.values():
+        for depth, child in enumerate(each):
+            children[each[:depth]].add(child)
+    return {
+        name: ".".join(
+            part
+            for depth, part in enumerate(each)
+            if part not in _WRAPPERS
+            or len(children[each[:depth]]) > 1
+            or depth == len(each) - 1  # a tensor
+        )
+        for name, each in parts.items()
+    }

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from otbr_fast.io.checkpoint import NOT_SAVED
 from otbr_fast.io.files import check_absent, write_file
+from otbr_fast.io.saving import NOT_SAVED
 from otbr_fast.models import detached, require_finite
 
 _METRICS = ("test_acc", "test_asr", "test_ra")

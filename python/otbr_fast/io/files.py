@@ -25,12 +25,13 @@ def check_absent(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> No
         )
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+def file_sha256(*paths: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of the files' bytes, one file after the other, in hexadecimal."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+    for path in paths:
+        with Path(path).open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -2,10 +2,22 @@
 
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.models.loading import detached, load_strictly, require_dense, require_finite
+from otbr_fast.models.loading import (
+    detached,
+    load_strictly,
+    require_dense,
+    require_finite,
+    require_fit,
+)
 from otbr_fast.models.preactresnet import PreActResNet
 from otbr_fast.models.precision import bf16_autocast, run, working_copy
-from otbr_fast.models.registry import SUPPORTED_MODELS, build_model, new_model, num_classes
+from otbr_fast.models.registry import (
+    SUPPORTED_MODELS,
+    build_model,
+    new_model,
+    num_classes,
+    skeleton,
+)
 from otbr_fast.models.trial import check_inputs
 from otbr_fast.models.vgg import VGG
 
@@ -23,7 +35,9 @@ __all__ = [
     "num_classes",
     "require_dense",
     "require_finite",
+    "require_fit",
     "run",
+    "skeleton",
     "state_dict_hash",
     "working_copy",
 ]

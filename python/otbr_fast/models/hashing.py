@@ -16,7 +16,13 @@ def state_dict_hash(state_dict: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state_dict.items()):
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        if flat.numel():  # torch cannot reinterpret the bytes of no numbers
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
+        digest.update(bytes_of(tensor))
     return digest.hexdigest()
+
+
+def bytes_of(tensor: torch.Tensor) -> memoryview:
+    """Return a tensor's bytes in order, to be read only; not copied where that is how they lie."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if not flat.numel():  # torch cannot reinterpret the bytes of no numbers
+        return memoryview(b"")
+    return flat.view(torch.uint8).numpy().data

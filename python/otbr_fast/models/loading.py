@@ -33,6 +33,23 @@ def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> n
         Names the tensors that are missing, unexpected, misshapen, of another kind, sparse, without
         values, or not finite.
     """
+    require_fit(model, state_dict)
+    copies = {
+        name: state_dict[name].detach().to("cpu", like.dtype, copy=True).contiguous()
+        for name, like in model.state_dict().items()
+    }
+    require_finite(
+        copies, "the network is broken and cannot be used; get an undamaged copy of the weights"
+    )
+    model.load_state_dict(copies, strict=True, assign=True)
+    return model.eval()
+
+
+def require_fit(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
+    """Raise a `CheckpointError` unless a network has these tensors, by name, shape and kind.
+
+    Their values are not looked at, and the network may be on the ``meta`` device.
+    """
     require_dense(state_dict)
     expected = model.state_dict()
     problems = [
@@ -45,16 +62,6 @@ def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> n
             f"the weights do not fit {type(model).__name__}: {'; '.join(problems)}. "
             "Give the architecture that these weights were trained in."
         )
-    require_finite(
-        state_dict,
-        "the network is broken and cannot be used; get an undamaged copy of the weights",
-    )
-    copies = {
-        name: state_dict[name].detach().to("cpu", like.dtype, copy=True).contiguous()
-        for name, like in expected.items()
-    }
-    model.load_state_dict(copies, strict=True, assign=True)
-    return model.eval()
 
 
 def require_finite(
@@ -71,9 +78,16 @@ def require_finite(
     error : type
         Of the error.
     """
-    bad = [name for name, tensor in state_dict.items() if not bool(torch.isfinite(tensor).all())]
+    bad = [name for name, tensor in state_dict.items() if not is_finite(tensor)]
     if bad:
         raise error(f"NaN or infinite values in {_shorten(bad)}: {consequence}.")
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Tell whether all numbers of a tensor are finite; found without a copy of it."""
+    if tensor.dtype.itemsize == 1 or tensor.is_complex() or not tensor.numel():
+        return bool(torch.isfinite(tensor).all())
+    return bool(torch.isfinite(torch.stack(torch.aminmax(tensor.detach()))).all())
 
 
 def require_dense(state_dict: Mapping[str, torch.Tensor]) -> None:

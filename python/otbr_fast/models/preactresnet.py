@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 (the field's name)
 
 from otbr_fast.errors import CheckpointError
-from otbr_fast.models.loading import load_strictly, tensor_of
+from otbr_fast.models.loading import tensor_of
 
 _BLOCK = re.compile(r"layer(\d+)\.\d+\.conv1\.weight")
 
@@ -87,8 +87,8 @@ class PreActResNet(nn.Module):
         return logits
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, torch.Tensor]) -> PreActResNet:
-        """Infer depth, widths, channels and classes from the weights, and load them.
+    def skeleton(cls, state_dict: Mapping[str, torch.Tensor]) -> PreActResNet:
+        """Infer depth, widths, channels and classes from the shapes; nothing is loaded.
 
         Raises
         ------
@@ -106,14 +106,12 @@ class PreActResNet(nn.Module):
         firsts = [tensor_of(state_dict, f"layer{i}.0.conv1.weight", 4) for i in stages]
         classifier = tensor_of(state_dict, "linear.weight", 2)
         with torch.device("meta"):  # costs no memory and draws no random numbers
-            model = cls(
+            return cls(
                 num_blocks=[counts[i] for i in stages],
                 widths=[stem.shape[0], *(first.shape[0] for first in firsts)],
                 in_channels=stem.shape[1],
                 num_classes=classifier.shape[0],
             )
-        load_strictly(model, state_dict)
-        return model
 
 
 def _stage(blocks: int, in_channels: int, out_channels: int, stride: int) -> nn.Sequential:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from otbr_fast.errors import CheckpointError, UnsupportedModelError
+from otbr_fast.models.loading import load_strictly
 from otbr_fast.models.preactresnet import PreActResNet
 from otbr_fast.models.vgg import VGG
 
@@ -52,28 +53,40 @@ def build_model(
     CheckpointError
         The name is not supported, or the weights do not fit the architecture.
     """
+    model, name = skeleton(state_dict, model_name)
+    return load_strictly(model, state_dict), name
+
+
+def skeleton(
+    state_dict: Mapping[str, torch.Tensor], model_name: str | None = None
+) -> tuple[nn.Module, str]:
+    """Build the network that these weights belong to without them, on the ``meta`` device.
+
+    It takes no memory: enough to follow its channels. Parameters and errors are those of
+    `build_model`; of the weights only names and shapes are looked at, and most of them not.
+    """
     if model_name is not None and model_name not in SUPPORTED_MODELS:
         raise CheckpointError(
             f"model {model_name!r} is not supported; supported are {', '.join(SUPPORTED_MODELS)}."
         )
     model: nn.Module
     if (model_name or _family(state_dict)).startswith("vgg"):
-        vgg = VGG.from_state_dict(state_dict)
+        vgg = VGG.skeleton(state_dict)
         model, depth = vgg, tuple(len(stage) for stage in vgg.stages)
         known, generic = _VGGS, _ANY_VGG
     else:
-        resnet = PreActResNet.from_state_dict(state_dict)
+        resnet = PreActResNet.skeleton(state_dict)
         model, depth = resnet, resnet.num_blocks
         known, generic = _PREACTRESNETS, _ANY_PREACTRESNET
     found = next((name for name, stages in known.items() if stages == depth), generic)
     if model_name is None or model_name == generic:
-        return model, model_name or found
+        return model.eval(), model_name or found
     if model_name != found:
         raise CheckpointError(
             f"{model_name!r} has {known[model_name]} layers in its stages, but the weights have "
             f"{depth}: use {found!r}, or leave the name out."
         )
-    return model, model_name
+    return model.eval(), model_name
 
 
 def new_model(

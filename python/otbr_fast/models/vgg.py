@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from otbr_fast.errors import CheckpointError
-from otbr_fast.models.loading import load_strictly, tensor_of
+from otbr_fast.models.loading import tensor_of
 
 _FEATURE = re.compile(r"features\.(\d+)\.weight")
 _CONV_UNIT = 3  # modules of one unit: convolution, batch norm, ReLU
@@ -61,8 +61,8 @@ class VGG(nn.Module):
         return logits
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, torch.Tensor]) -> VGG:
-        """Infer stages, widths, pooling and classes from the weights, and load them.
+    def skeleton(cls, state_dict: Mapping[str, torch.Tensor]) -> VGG:
+        """Infer stages, widths, pooling and classes from the shapes; nothing is loaded.
 
         The last stage ends with a pooling layer, as in torchvision: weights cannot tell.
 
@@ -74,15 +74,13 @@ class VGG(nn.Module):
         stages = _infer_stages(state_dict)
         linears = [tensor_of(state_dict, f"classifier.{i}.weight", 2) for i in (0, 3, 6)]
         with torch.device("meta"):  # costs no memory and draws no random numbers
-            model = cls(
+            return cls(
                 stages,
                 in_channels=tensor_of(state_dict, "features.0.weight", 4).shape[1],
                 num_classes=linears[2].shape[0],
                 pool_size=_infer_pool_size(linears[0].shape[1], stages[-1][-1]),
                 hidden=(linears[0].shape[0], linears[1].shape[0]),
             )
-        load_strictly(model, state_dict)
-        return model
 
 
 def _features(stages: tuple[tuple[int, ...], ...], in_channels: int) -> nn.Sequential:
