@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -245,7 +246,8 @@ def test_prefixes_within_a_network_are_taken_off(tmp_path: Path, tiny_resnet: Pr
     plain = {name: tensor.clone() for name, tensor in wrapped.state_dict().items()}
     wrapped.layer1 = torch.nn.DataParallel(wrapped.get_submodule("layer1"))
     block = wrapped.get_submodule("layer2.0")
-    block.conv1 = torch.compile(block.get_submodule("conv1"))
+    compiled: Any = torch.compile(block.get_submodule("conv1"))
+    block.conv1 = compiled
     assert "layer2.0.conv1._orig_mod.weight" in wrapped.state_dict()
     save_safetensors(wrapped.state_dict(), tmp_path / "model.safetensors")
     found = load_checkpoint(tmp_path / "model.safetensors").state_dict

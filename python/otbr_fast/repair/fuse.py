@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from otbr_fast.errors import RepairError
+from otbr_fast.models.copies import with_tensors
 from otbr_fast.repair.blend import blend
 from otbr_fast.repair.channels import ConvChain
 from otbr_fast.repair.config import RepairConfig
@@ -25,7 +25,6 @@ from otbr_fast.repair.transport import (
     transport_neurons,
 )
 from otbr_fast.repair.weights import (
-    convolution,
     empty_like,
     kernels,
     not_finite,
@@ -167,7 +166,9 @@ def fuse_transported(
     n_threads: int | None = None,
 ) -> nn.Module:
     """Fuse along transports that were found before; see `fuse`."""
-    fused = _copy_without(backdoored, [transport.name for transport in transports])
+    names = [f"{transport.name}.weight" for transport in transports]
+    room = {name: empty_like(backdoored.get_parameter(name)) for name in names}
+    fused = with_tensors(backdoored, room)
     before: LayerTransport | None = None
     for transport in transports:
         name = transport.name
@@ -182,15 +183,6 @@ def fuse_transported(
                 set_kernels(fused, name, wide)
         before = transport
     return fused
-
-
-def _copy_without(model: nn.Module, names: Sequence[str]) -> nn.Module:
-    """Copy a network but for the values of some layers' weights, which are to be written."""
-    memo: dict[int, object] = {}
-    for name in names:
-        weight = convolution(model, name).weight
-        memo[id(weight)] = nn.Parameter(empty_like(weight), weight.requires_grad)
-    return copy.deepcopy(model, memo)
 
 
 def _blend_layer(

@@ -14,6 +14,7 @@ from torch import nn
 from otbr_fast import models
 from otbr_fast.channels import ChannelGraph
 from otbr_fast.errors import RepairError
+from otbr_fast.models.copies import reading_copy
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.balance import balance
@@ -25,7 +26,7 @@ from otbr_fast.repair.nwc import NeuronValues
 from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.prune import PrunedMasks, RepairWarning, select_pruned
 from otbr_fast.repair.recalibrate import recalibrate
-from otbr_fast.repair.result import RepairResult
+from otbr_fast.repair.result import RepairResult, require_unchanged
 from otbr_fast.repair.stages import Stages, stages_of
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.versions import show_versions
@@ -118,7 +119,8 @@ def sweep(
     Returns
     -------
     iterator of RepairResult
-        For each γ, for each λ, in the order given; made as they are asked for.
+        For each γ, for each λ, in the order given; made as they are asked for, from the network
+        itself: a `RepairError` tells if it is changed before the last.
     """
     configs = _configs(config, gammas, config.lambdas if lambdas is None else lambdas)
     if not configs or not configs[0]:
@@ -135,6 +137,7 @@ class _Plan:
     """What all repairs of one network share."""
 
     original: nn.Module
+    input_hash: str
     inputs: InputSpec
     config: RepairConfig
     stages: Stages
@@ -156,7 +159,7 @@ def _prepare(
     """Check what comes in, gather evidence if a stage needs it, and rank the neurons."""
     models.require_finite(model.state_dict(), _BROKEN, RepairError)
     classes = models.num_classes(model) if num_classes is None else num_classes
-    original = copy.deepcopy(model).cpu().eval()
+    original = reading_copy(model)
     models.check_inputs(original, inputs, classes)
     stages = stages_of(original, inputs, config, channels)
     evidence = None
@@ -169,7 +172,17 @@ def _prepare(
     else:
         unlearned = random_unlearn(model, inputs, classes, config, device=device, progress=progress)
         ranking = stages.weight_changes(original, unlearned)
-    return _Plan(original, inputs, config, stages, ranking, evidence, device, progress)
+    return _Plan(
+        original=original,
+        input_hash=state_dict_hash(original.state_dict()),
+        inputs=inputs,
+        config=config,
+        stages=stages,
+        ranking=ranking,
+        evidence=evidence,
+        device=device,
+        progress=progress,
+    )
 
 
 def _configs(
@@ -196,15 +209,16 @@ def _repaired(
     transported = stages.transports(original, selections, plan.ranking, plan.config, plan.progress)
     for (row, pruned), transports in zip(selected, transported, strict=True):
         for config in row:
+            require_unchanged(original, plan.input_hash)
             fused = stages.fused(original, pruned, transports, config)
             yield RepairResult(
                 model=_refined(plan, fused, config),
-                pruned_model=stages.pruned(original, pruned),
+                original=original,
                 layers=stages.reports(transports),
                 config=config,
                 device=str(plan.device),
                 versions=show_versions(),
-                input_hash=state_dict_hash(original.state_dict()),
+                input_hash=plan.input_hash,
                 ranking=plan.ranking,
                 pruned=pruned,
                 transports=transports,
@@ -288,12 +302,12 @@ def _untouched(plan: _Plan) -> RepairResult:
     }
     return RepairResult(
         model=copy.deepcopy(plan.original),
-        pruned_model=copy.deepcopy(plan.original),
+        original=plan.original,
         layers=plan.stages.reports(()),
         config=plan.config,
         device=str(plan.device),
         versions=show_versions(),
-        input_hash=state_dict_hash(plan.original.state_dict()),
+        input_hash=plan.input_hash,
         ranking=plan.ranking,
         pruned=none,
         transports=(),

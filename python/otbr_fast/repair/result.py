@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from otbr_fast.errors import RepairError
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.repair.choice import Candidate, Proxies
 from otbr_fast.repair.config import RepairConfig
@@ -50,6 +51,15 @@ class LayerReport:
     seconds: float
 
 
+def require_unchanged(original: nn.Module, input_hash: str) -> None:
+    """Raise a `RepairError` if a network's weights are not those that came in."""
+    if state_dict_hash(original.state_dict()) != input_hash:
+        raise RepairError(
+            "the network that was handed in has been changed, but what is asked for is made from "
+            "it: ask before it is changed, or hand in a copy (copy.deepcopy)"
+        )
+
+
 @dataclass(frozen=True)
 class RepairResult:
     """A mitigated network and how it was made.
@@ -58,8 +68,9 @@ class RepairResult:
     ----------
     model : nn.Module
         The fused network, on the CPU, in eval mode.
-    pruned_model : nn.Module
-        The network between the stages: pruned, not fused.
+    original : nn.Module
+        The network that came in, on the CPU, in eval mode; its weights are not copies if they were
+        on the CPU.
     layers : tuple of LayerReport
         One for each space of channels, in order; in paper mode, for each convolution of the chain.
     config : RepairConfig
@@ -88,7 +99,7 @@ class RepairResult:
     """
 
     model: nn.Module
-    pruned_model: nn.Module
+    original: nn.Module
     layers: tuple[LayerReport, ...]
     config: RepairConfig
     device: str
@@ -101,6 +112,18 @@ class RepairResult:
     stages: Stages
     candidates: tuple[Candidate, ...] = ()
     proxies_before: Proxies | None = None
+
+    @property
+    def pruned_model(self) -> nn.Module:
+        """The network between the stages, pruned and not fused: made when it is asked for.
+
+        Raises
+        ------
+        RepairError
+            The network that came in has been changed since.
+        """
+        require_unchanged(self.original, self.input_hash)
+        return self.stages.pruned(self.original, self.pruned)
 
     @property
     def output_hash(self) -> str:

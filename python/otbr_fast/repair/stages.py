@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +12,7 @@ from torch import nn
 
 from otbr_fast.channels import ChannelGraph, Space, channel_graph, check_graph, example_input
 from otbr_fast.errors import RepairError, UnsupportedModelError
+from otbr_fast.models.copies import with_tensors
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.channels import ConvChain, conv_chain
 from otbr_fast.repair.config import RepairConfig
@@ -279,11 +279,12 @@ def _report(space: Space, transport: Transport | None) -> LayerReport:
 
 def _with_state(model: nn.Module, state: Mapping[str, torch.Tensor]) -> nn.Module:
     """Copy a network with other values. Those that are not its own become the copy's, uncopied."""
-    memo: dict[int, object] = {}
-    for name, own in model.named_parameters(remove_duplicate=False):
-        if state[name].data_ptr() != own.data_ptr():
-            memo[id(own)] = nn.Parameter(state[name], own.requires_grad)
-    for name, buffer in model.named_buffers(remove_duplicate=False):
-        if name in state and state[name].data_ptr() != buffer.data_ptr():
-            memo[id(buffer)] = state[name]
-    return copy.deepcopy(model, memo)
+    own = model.state_dict()
+    return with_tensors(
+        model,
+        {
+            name: tensor
+            for name, tensor in state.items()
+            if tensor.data_ptr() != own[name].data_ptr()
+        },
+    )
