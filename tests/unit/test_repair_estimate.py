@@ -22,10 +22,16 @@ def test_shapes_are_those_of_the_spaces(tiny_resnet: PreActResNet) -> None:
     assert problem.fan_in == torch.Size(rest).numel()
     assert problem.flops == n * n * problem.fan_in
     assert found.network_bytes == sum(tensor.nbytes for tensor in state.values())
-    assert found.peak_bytes >= 3 * found.network_bytes
+    assert found.peak_bytes >= found.n_networks * found.network_bytes
     assert found.n_results == 14
     assert found.seconds > 0
     assert found.to_dict()["seconds"] == found.seconds
+
+
+def test_what_is_held_depends_on_whether_there_is_a_choice(tiny_resnet: PreActResNet) -> None:
+    one, several = (estimate(tiny_resnet, INPUTS, CONFIG, 1, count) for count in (1, 2))
+    assert (one.n_networks, several.n_networks) == (2, 3)
+    assert several.peak_bytes - one.peak_bytes == one.network_bytes
 
 
 def test_a_stream_counts_all_that_write_it(tiny_resnet: PreActResNet) -> None:

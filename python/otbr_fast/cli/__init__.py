@@ -10,6 +10,7 @@ from otbr_fast.cli import (
     compare,
     demo,
     evaluate,
+    fuse,
     info,
     inspect,
     repair,
@@ -33,6 +34,7 @@ app.command("repair")(repair.command)
 app.command("sweep")(sweep.command)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)
+app.command("fuse")(fuse.command)
 app.command("inspect")(inspect.command)
 app.command("demo")(demo.command)
 app.command("attack")(attack.command)

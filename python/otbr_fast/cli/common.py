@@ -18,7 +18,8 @@ Model = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        help="A .safetensors, .pt or .pth file, or a BackdoorBench record folder.",
+        help="A .safetensors, .pt or .pth file, the index or folder of one in shards, or a "
+        "BackdoorBench record folder.",
         show_default=False,
     ),
 ]
@@ -242,6 +243,15 @@ Threads = Annotated[
         min=1,
         help="CPU threads; the transport's results do not depend on it.",
         show_default="all",
+        rich_help_panel=_RUN_PANEL,
+    ),
+]
+MaxShardSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Write weights that are larger into several files with an index; such as 2GB.",
+        show_default="files as large as the model's; one if it is one",
         rich_help_panel=_RUN_PANEL,
     ),
 ]

@@ -27,9 +27,9 @@ def show_estimate(
         f"({found.distance_seconds:.2g} s for distances, {found.solver_seconds:.2g} s for exact "
         f"transports, {found.weight_seconds:.2g} s for weights) and {_size(found.peak_bytes)} of "
         "memory.",
-        f"The network has {_size(found.network_bytes)}; it, its pruned and its fused copy are held "
-        f"together. The widest of {len(found.problems)} transports, '{widest.name}', has "
-        f"{widest.n_neurons} neurons of fan-in {widest.fan_in} and takes "
+        f"The network has {_size(found.network_bytes)}; {found.n_networks} of its size are held "
+        f"together, it and what is made of it. The widest of {len(found.problems)} transports, "
+        f"'{widest.name}', has {widest.n_neurons} neurons of fan-in {widest.fan_in} and takes "
         f"{_size(widest.work_bytes)} more.",
         "Told from shapes and rates measured just now, for a machine with nothing else to do. Not "
         "counted: what PyTorch itself takes, and the stages before and after (probes, unlearning, "

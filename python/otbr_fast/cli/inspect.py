@@ -78,11 +78,14 @@ def _facts(network: Network, graph: ChannelGraph | None) -> dict[str, Any]:
     from otbr_fast.models import state_dict_hash
     from otbr_fast.repair import conv_chain, transported_spaces
 
-    record = network.checkpoint.record
+    checkpoint = network.checkpoint
+    record = checkpoint.record
     chain = conv_chain(network.model)
     return {
-        "path": str(network.checkpoint.path),
-        "file_sha256": network.checkpoint.sha256,
+        "path": str(checkpoint.path),
+        "files": len(checkpoint.files),
+        "file_sha256": checkpoint.sha256,
+        "types": checkpoint.types(),
         "weights_sha256": state_dict_hash(network.model.state_dict()),
         "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
         **_description(network),

@@ -22,9 +22,12 @@ from otbr_fast.cli.evaluation_data import (
 )
 from otbr_fast.cli.method import make_config, number_or_auto
 from otbr_fast.cli.output import StageClock, print_json, print_text, progress_bars
+from otbr_fast.cli.shards import OPTION, require_safetensors, shard_bytes
 from otbr_fast.cli.subject import ModelOptions, Subject, open_subject
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from otbr_fast.evaluate import Metrics
     from otbr_fast.repair import RepairResult
 
@@ -36,8 +39,8 @@ def command(
         Path | None,
         typer.Option(
             metavar="OUT.safetensors",
-            help="The mitigated model; OUT.json and OUT.config.yaml go beside it. For a record it "
-            "may be left out: the result goes to RECORD/defense/otbr/.",
+            help="The mitigated model, in the model's own types; OUT.json and OUT.config.yaml go "
+            "beside it. For a record it may be left out: the result goes to RECORD/defense/otbr/.",
         ),
     ] = None,
     report: Annotated[
@@ -73,6 +76,7 @@ def command(
     seed: common.Seed = None,
     device: common.Device = "auto",
     threads: common.Threads = None,
+    max_shard_size: common.MaxShardSize = None,
     overwrite: common.Overwrite = False,
     dry_run: common.DryRun = False,
     config: common.Config = None,
@@ -107,7 +111,7 @@ def command(
         gammas, lambdas = len(settings.gammas), len(settings.lambdas)
         show_estimate(subject, settings, gammas, lambdas, json=json)
         return
-    outputs = _Outputs.choose(subject, out, report)
+    outputs = _Outputs.choose(subject, out, max_shard_size, report)
     outputs.check(overwrite)
 
     from otbr_fast.evaluate import Metrics
@@ -129,6 +133,7 @@ def command(
             progress=clock,
         )
         timings = clock.stop()
+        weights = subject.checkpoint.keep_types(result.model)
         after = measure(result.model) if measure else None
     used = {**subject.settings(), **settings.model_dump(), "device": chosen_device, "out": out}
     used |= {"report": report, **(asdict(evaluation.options) if evaluation else {})}
@@ -137,7 +142,7 @@ def command(
         "repair": {"source_sha256": subject.checkpoint.sha256, **result.to_dict()},
     }
     summary = _summary(result, after or Metrics())
-    outputs.write(subject, result, summary, document, resolved_config(ctx, **used), overwrite)
+    outputs.write(subject, weights, summary, document, resolved_config(ctx, **used), overwrite)
     if report is not None:
         _write_report(
             report, model, subject, result, evaluation, (before, after), timings, overwrite
@@ -153,21 +158,29 @@ class _Outputs:
     """Where the results go: to a file of weights, or into a BackdoorBench record."""
 
     weights: Path
+    files: tuple[Path, ...]
+    shard_bytes: int | None
     record_summary: Path | None
     report: Path | None
 
     @classmethod
-    def choose(cls, subject: Subject, out: Path | None, report: Path | None) -> _Outputs:
-        from otbr_fast.io import defense_paths
+    def choose(
+        cls, subject: Subject, out: Path | None, max_shard_size: str | None, report: Path | None
+    ) -> _Outputs:
+        from otbr_fast.io import defense_paths, safetensors_paths
 
-        record = subject.checkpoint.record
+        checkpoint = subject.checkpoint
         if out is None:
-            if record is None:
+            if checkpoint.record is None:
                 raise typer.BadParameter("is needed, unless MODEL is a record", param_hint="--out")
-            return cls(*defense_paths(record.folder), report)
-        if out.suffix != ".safetensors":
-            raise typer.BadParameter(f"{out} must end in .safetensors", param_hint="--out")
-        return cls(out, None, report)
+            if max_shard_size is not None:
+                raise typer.BadParameter("needs --out: records have one file", param_hint=OPTION)
+            weights, summary = defense_paths(checkpoint.record.folder)
+            return cls(weights, (weights,), None, summary, report)
+        require_safetensors(out)
+        size = shard_bytes(max_shard_size, checkpoint)
+        files = safetensors_paths(checkpoint.state_dict, out, size)
+        return cls(out, files, size, None, report)
 
     @property
     def description(self) -> Path:
@@ -180,7 +193,7 @@ class _Outputs:
     @property
     def paths(self) -> list[Path]:
         record = [] if self.record_summary is None else [self.record_summary]
-        return [self.weights, *record, self.description, self.config, *self.report_files]
+        return [*self.files, *record, self.description, self.config, *self.report_files]
 
     @property
     def report_files(self) -> tuple[Path, ...]:
@@ -190,6 +203,7 @@ class _Outputs:
 
     def check(self, overwrite: bool) -> None:
         from otbr_fast.io import check_absent
+        from otbr_fast.io.shards import index_path
         from otbr_fast.report.html_page import require_jinja2
 
         if self.report is not None:
@@ -200,12 +214,12 @@ class _Outputs:
                     "model; give the page another name",
                     param_hint="--report",
                 )
-        check_absent(self.paths, overwrite)
+        check_absent([self.weights, index_path(self.weights), *self.paths], overwrite)
 
     def write(
         self,
         subject: Subject,
-        result: RepairResult,
+        weights: dict[str, Tensor],
         summary: dict[str, object],
         document: dict[str, object],
         settings: dict[str, object],
@@ -215,16 +229,17 @@ class _Outputs:
         from otbr_fast.report import json_text, write_texts
 
         texts = {self.description: json_text(document), self.config: config_text(settings)}
-        state_dict = result.model.state_dict()
         record = subject.checkpoint.record
         if self.record_summary is None or record is None:
-            save_safetensors(state_dict, self.weights, overwrite=overwrite)
+            save_safetensors(
+                weights, self.weights, max_shard_bytes=self.shard_bytes, overwrite=overwrite
+            )
         else:
             save_defense_result(
                 record.folder,
                 record.model_name,
                 subject.num_classes,
-                state_dict,
+                weights,
                 summary,
                 overwrite=overwrite,
             )

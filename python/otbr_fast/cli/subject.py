@@ -91,7 +91,7 @@ def open_subject(path: Path, options: ModelOptions) -> Subject:
     """
     network = open_network(path, options)
     if not isinstance(network, Subject):
-        raise _no_input_shape()
+        raise no_input_shape()
     return network
 
 
@@ -102,7 +102,7 @@ def open_network(path: Path, options: ModelOptions) -> Network:
     from otbr_fast.models import check_inputs, num_classes
 
     checkpoint = load_checkpoint(path)
-    inputs = _inputs(checkpoint.description, options)
+    inputs = inputs_of(checkpoint, options)
     model, arch = checkpoint.build(options.arch)
     found = num_classes(model)
     if options.num_classes not in (None, found):
@@ -116,9 +116,11 @@ def open_network(path: Path, options: ModelOptions) -> Network:
     return Subject(checkpoint, model, arch, found, inputs)
 
 
-def _inputs(known: ModelDescription | None, options: ModelOptions) -> InputSpec | None:
+def inputs_of(checkpoint: Checkpoint, options: ModelOptions) -> InputSpec | None:
+    """Return what a network is fed, by the options and its description, if anything is told."""
     from otbr_fast.models import InputSpec
 
+    known = checkpoint.description
     base = known.input_spec() if known else None
     given: dict[str, object] = {
         "shape": parse_numbers(options.input_shape, int, "--input-shape", 3),
@@ -135,11 +137,12 @@ def _inputs(known: ModelDescription | None, options: ModelOptions) -> InputSpec 
     if not merged:
         return None
     if "shape" not in merged:
-        raise _no_input_shape()
+        raise no_input_shape()
     return checked(lambda: InputSpec.model_validate(merged))
 
 
-def _no_input_shape() -> typer.BadParameter:
+def no_input_shape() -> typer.BadParameter:
+    """Return the error that the shape of a network's input is needed."""
     return typer.BadParameter(
         "the model comes without a description; tell what it is fed, such as 3,32,32 "
         "(and --mean and --std if its inputs are normalised)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from torch import nn
 from otbr_fast.errors import CheckpointError
 from otbr_fast.io.datasets import NORMALIZATION
 from otbr_fast.io.description import AttackDescription, ModelDescription, read_description
-from otbr_fast.io.file_weights import FileWeights, tensor_names
+from otbr_fast.io.file_weights import FileWeights, tensor_bytes, tensor_names
 from otbr_fast.io.files import file_sha256
 from otbr_fast.io.record import ATTACK_RESULT, Record, load_record
 from otbr_fast.io.shards import INDEX_SUFFIX, index_path, read_index
@@ -71,8 +71,8 @@ class Checkpoint:
 
     @property
     def shard_bytes(self) -> int | None:
-        """Size of the largest file where there are several, else ``None``."""
-        return max((file.stat().st_size for file in self.files[1:]), default=None)
+        """What the tensors of the largest file take where there are several, else ``None``."""
+        return max(map(tensor_bytes, self.files[1:]), default=None)
 
     def skeleton(self, model_name: str | None = None) -> tuple[nn.Module, str]:
         """Build the network without weights, on the ``meta`` device; see `build`."""
@@ -92,6 +92,13 @@ class Checkpoint:
             The weights fit no supported architecture, or not the number of classes described.
         """
         return self._checked(*build_model(self.state_dict, self._name(model_name)))
+
+    def types(self) -> dict[str, int]:
+        """Return how many numbers of each type the file has, as in ``{"bfloat16": 11173962}``."""
+        found: Counter[str] = Counter()
+        for tensor in self.state_dict.values():
+            found[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+        return dict(found)
 
     def keep_types(self, model: nn.Module) -> dict[str, torch.Tensor]:
         """Round a network's weights to the types that the file has them in.

@@ -11,7 +11,8 @@ from safetensors import SafetensorError, safe_open
 
 from otbr_fast.errors import CheckpointError
 
-_RENEWED = 64 << 20
+_RENEWED = 64 << 20  # bytes of tensors
+_LENGTH = 8  # bytes that tell the length of a file's head
 
 
 class FileWeights(Mapping[str, torch.Tensor]):
@@ -54,6 +55,13 @@ def tensor_names(path: Path) -> list[str]:
         The file is damaged.
     """
     return list(_opened(path).keys())
+
+
+def tensor_bytes(path: Path) -> int:
+    """Return how many bytes a safetensors file's tensors take: all but its head."""
+    with path.open("rb") as file:
+        head = int.from_bytes(file.read(_LENGTH), "little")
+    return path.stat().st_size - _LENGTH - head
 
 
 class _File:

@@ -30,7 +30,7 @@ from otbr_fast.repair.space_fusion import (
     transported_spaces,
     without_channels,
 )
-from otbr_fast.repair.space_matching import fuse_networks
+from otbr_fast.repair.space_matching import fuse_networks, match_spaces
 from otbr_fast.repair.stages import ChainStages, SpaceStages, Stages, stages_of
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.transport import (
@@ -80,6 +80,7 @@ __all__ = [
     "judge",
     "layer_reports",
     "mass",
+    "match_spaces",
     "neuron_costs",
     "neuron_weight_changes",
     "probe_classes",

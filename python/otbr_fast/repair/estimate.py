@@ -65,8 +65,11 @@ class Estimate:
         of neurons; fused weights, at a measured rate.
     network_bytes : int
         The network's weights.
+    n_networks : int
+        Networks held together: the one that came and a fused one, and where there are several of
+        these the one before, or the best so far.
     peak_bytes : int
-        Three networks (the one that came, pruned and fused) and the work on the widest problem.
+        Those networks and the work on the widest problem.
     """
 
     problems: tuple[ProblemEstimate, ...]
@@ -75,6 +78,7 @@ class Estimate:
     solver_seconds: float
     weight_seconds: float
     network_bytes: int
+    n_networks: int
     peak_bytes: int
 
     @property
@@ -120,6 +124,7 @@ def estimate(
     network = sum(tensor.nbytes for tensor in model.state_dict().values())
     work = max((problem.work_bytes for problem in problems), default=0)
     n_results = n_gammas * n_lambdas
+    n_networks = 2 if n_results == 1 else 3
     return Estimate(
         problems=problems,
         n_results=n_results,
@@ -127,7 +132,8 @@ def estimate(
         solver_seconds=n_gammas * sum(factor * p.n_neurons**power for p in problems),
         weight_seconds=n_results * network / _weight_rate(n_threads),
         network_bytes=network,
-        peak_bytes=3 * network + work,
+        n_networks=n_networks,
+        peak_bytes=n_networks * network + work,
     )
 
 

@@ -237,6 +237,8 @@ def fused_tensors(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Make what `fuse_states` makes one tensor after the other: there need not be room for all.
 
+    Nor is there need of room for the networks, if they are mappings that read from files.
+
     Yields
     ------
     name : str
@@ -252,9 +254,16 @@ def fused_tensors(
             memory = torch.from_numpy(np.empty(size, dtype=np.uint8))
         return memory[:size].view(like.dtype).view(like.shape)
 
-    for name, steps in _steps(transports).items():
-        own = target[name].detach()
-        yield name, _fused(name, source[name], own, steps, lambda_, n_threads, used_again)
+    all_steps = _steps(transports)
+    for name, own in target.items():
+        steps = all_steps.get(name)
+        if steps is None:
+            yield name, own
+        else:
+            yield (
+                name,
+                _fused(name, source[name], own.detach(), steps, lambda_, n_threads, used_again),
+            )
 
 
 Step = tuple[SpaceTransport, Axis, bool]
@@ -269,6 +278,14 @@ def _steps(transports: Iterable[SpaceTransport]) -> dict[str, list[Step]]:
         for axis in transport.space.axes:
             found.setdefault(axis.tensor, []).append((transport, axis, axis in writers))
     return found
+
+
+def carried(state: State, name: str, transports: Iterable[SpaceTransport]) -> torch.Tensor:
+    """Return a tensor carried along each of its axes that lies on a transported space."""
+    tensor = computable(state[name])
+    for transport, axis, _ in _steps(transports).get(name, ()):
+        tensor = transport.carry(tensor, axis)
+    return tensor
 
 
 def _fused(

@@ -13,7 +13,7 @@ from otbr_fast import ot
 from otbr_fast.channels import ChannelGraph, Space, rows
 from otbr_fast.errors import RepairError
 from otbr_fast.repair.maps import Floats
-from otbr_fast.repair.space_fusion import SpaceTransport, State, computable, fuse_states
+from otbr_fast.repair.space_fusion import SpaceTransport, State, carried, computable, fuse_states
 from otbr_fast.repair.transport import LayerTransport, refused
 
 
@@ -60,10 +60,13 @@ def fuse_networks(
 def match_spaces(
     source: State, target: State, graph: ChannelGraph, n_threads: int | None = None
 ) -> tuple[SpaceTransport, ...]:
-    """Find the transports of `fuse_networks`."""
+    """Find the transports of `fuse_networks`.
+
+    Of the networks, only what writes the space that is worked on is held at a time: their weights
+    may be mappings that read from files, as `otbr_fast.io.load_checkpoint` makes them.
+    """
     open_spaces = dict.fromkeys(space.name for space in graph.spaces)
     readers = {(axis.tensor, space.name) for space in graph.spaces for axis in space.readers}
-    aligned = dict(source)
     found: list[SpaceTransport] = []
     for space in graph.spaces:
         ready = [
@@ -77,15 +80,14 @@ def match_spaces(
                 "which come later; match it by hand"
             )
         pairs = [
-            tuple(rows(computable(state[axis.tensor]), axis).numpy() for state in (aligned, target))
+            (
+                rows(carried(source, axis.tensor, found), axis).numpy(),
+                rows(computable(target[axis.tensor]), axis).numpy(),
+            )
             for axis in ready
         ]
-        transport = _matched(space, pairs, n_threads)
-        found.append(transport)
+        found.append(_matched(space, pairs, n_threads))
         del open_spaces[space.name]
-        for axis in space.axes:
-            tensor = computable(aligned[axis.tensor])
-            aligned[axis.tensor] = transport.carry(tensor, axis)
     return tuple(found)
 
 

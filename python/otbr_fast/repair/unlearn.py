@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
+from otbr_fast.models.loading import is_finite
 from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.progress import Progress, silent
 
@@ -81,7 +82,7 @@ def random_unlearn(
         optimizer.step()
         tell("unlearn", step + 1, config.steps)
     for name, parameter in unlearned.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if not is_finite(parameter):
             raise _diverged(f"weight '{name}' is not finite", config)
     return unlearned.eval()
 
