@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from otbr_fast.errors import CheckpointError
 
-_RENEWED = 64 << 20  # bytes of tensors
+_RENEWED = 16 << 20  # bytes of tensors
 _LENGTH = 8  # bytes that tell the length of a file's head
 
 
