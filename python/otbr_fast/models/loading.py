@@ -34,15 +34,35 @@ def load_strictly(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> n
         values, or not finite.
     """
     require_fit(model, state_dict)
-    copies = {
-        name: state_dict[name].detach().to("cpu", like.dtype, copy=True).contiguous()
-        for name, like in model.state_dict().items()
-    }
+    copies = _copies(model, state_dict)
     require_finite(
         copies, "the network is broken and cannot be used; get an undamaged copy of the weights"
     )
     model.load_state_dict(copies, strict=True, assign=True)
+    empty = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    if empty:
+        raise CheckpointError(
+            f"{_shorten(empty)} are not among the weights of {type(model).__name__}, but made with "
+            "it: build it on the CPU, not on the device 'meta'."
+        )
     return model.eval()
+
+
+def _copies(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copy weights into a network's types; what is one tensor in it stays one."""
+    made: dict[int, torch.Tensor] = {}
+    found: dict[str, torch.Tensor] = {}
+    for name, like in model.state_dict(keep_vars=True).items():
+        own = state_dict[name].detach().to("cpu", like.dtype, copy=True).contiguous()
+        if isinstance(like, nn.Parameter):
+            own = nn.Parameter(own, like.requires_grad)
+        found[name] = made.setdefault(id(like), own)
+        if found[name] is not own and not torch.equal(found[name], own):
+            raise CheckpointError(
+                f"{name!r} is one tensor with another in {type(model).__name__}, but their weights "
+                "differ: get those of this architecture."
+            )
+    return found
 
 
 def require_fit(model: nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
