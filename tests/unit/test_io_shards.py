@@ -87,6 +87,15 @@ def test_numbers_that_lie_across_boundaries(tmp_path: Path) -> None:
         assert torch.equal(found, values)
 
 
+def test_a_head_that_names_a_tensor_twice_is_refused(tmp_path: Path) -> None:
+    entry = '"a":{{"dtype":"F32","shape":[1],"data_offsets":[{},{}]}}'
+    head = ("{" + entry.format(0, 4) + "," + entry.format(4, 8) + "}").encode()
+    content = len(head).to_bytes(8, "little") + head + bytes(8)
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"m\.safetensors is damaged"):
+        load_checkpoint(tmp_path)
+
+
 def test_a_folder_with_a_single_file(tmp_path: Path, weights: Weights) -> None:
     save_safetensors(weights, tmp_path / "model.safetensors")
     checkpoint = load_checkpoint(tmp_path)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import weakref
+from collections.abc import Iterator, Mapping
 
 import pytest
 import torch
 from torch import nn
 
+from otbr_fast.channels import channel_graph, example_input
 from otbr_fast.errors import RepairError
 from otbr_fast.io import load_checkpoint, save_safetensors, state_dict_hash
 from otbr_fast.models import InputSpec, PreActResNet
@@ -15,8 +18,10 @@ from otbr_fast.models.copies import reading_copy, with_tensors
 from otbr_fast.repair import (
     RepairConfig,
     SpaceTransport,
+    fuse_networks,
     fuse_states,
     fused_tensors,
+    match_spaces,
     repair,
     select_pruned,
     stages_of,
@@ -106,6 +111,45 @@ def test_tensors_one_by_one_are_those_together(tiny_resnet: PreActResNet, lambda
     found = {name: t.clone() for name, t in fused_tensors(state, state, along, lambda_)}
     assert list(found) == list(state)
     assert state_dict_hash(found) == state_dict_hash(whole)
+
+
+class Lent(Mapping[str, torch.Tensor]):
+    """Weights of which each is made when it is asked for, and how many are held at once."""
+
+    def __init__(self, state: Mapping[str, torch.Tensor]) -> None:
+        self._state = state
+        self.held = self.most_held = 0
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor = self._state[name].clone()
+        self.held += 1
+        self.most_held = max(self.most_held, self.held)
+        weakref.finalize(tensor, self._given_back)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._state)
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def _given_back(self) -> None:
+        self.held -= 1
+
+
+def test_fusing_two_networks_holds_neither(tiny_resnet: PreActResNet) -> None:
+    state = tiny_resnet.state_dict()
+    other = {
+        name: tensor * 1.1 if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
+    graph = channel_graph(tiny_resnet, example_input(tiny_resnet, INPUTS))
+    lent = Lent(other), Lent(state)
+    found = match_spaces(*lent, graph)
+    fused = {name: t.clone() for name, t in fused_tensors(*lent, found, 0.5)}
+    assert state_dict_hash(fused) == state_dict_hash(fuse_networks(other, state, graph, 0.5))
+    assert all(1 <= each.most_held <= 4 for each in lent)
+    assert len(state) > 50
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
