@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from digit_networks import TARGET, Trained, attacked_network, network_without_norms
+from digit_networks import TARGET, Trained, attacked_network
 from torch import nn
 
 from otbr_fast.errors import RepairError
-from otbr_fast.models import InputSpec
 from otbr_fast.repair.distil import distil
 from otbr_fast.repair.probe import Probe, universal_perturbation
 from otbr_fast.repair.surrogates import Surrogates
@@ -84,7 +83,7 @@ def test_a_small_probe_is_taught_in_larger_sizes_too(attacked: Trained) -> None:
     assert reached(0.03) < reached(1.0)  # at a radius of 1 it counts as large already
 
 
-def test_only_norms_and_linear_layers_are_trained(attacked: Trained) -> None:
+def test_all_parameters_are_trained(attacked: Trained) -> None:
     probe = Probe(TARGET, 0.2, torch.full((1, 16, 16), 0.2), 1.0, 0.0)
     told: list[tuple[str, int, int]] = []
     result = distil(
@@ -96,35 +95,8 @@ def test_only_norms_and_linear_layers_are_trained(attacked: Trained) -> None:
         steps=2,
         progress=lambda *step: told.append(step),
     )
-    assert changed(attacked.model, result) == {
-        f"{module}.{what}" for module in (1, 5, 9, 13) for what in ("weight", "bias")
-    }
+    assert changed(attacked.model, result) == {name for name, _ in result.named_parameters()}
     assert told == [("distil", 1, 2), ("distil", 2, 2)]
-
-
-def test_without_batch_norms_biases_and_linear_layers_are_trained() -> None:
-    trained = network_without_norms()
-    probe = Probe(TARGET, 0.2, torch.full((1, 16, 16), 0.2), 1.0, 0.0)
-    result = distil(
-        trained.model, trained.model, trained.inputs, trained.surrogates, [probe], steps=2
-    )
-    assert changed(trained.model, result) == {
-        "0.bias", "3.bias", "6.bias", "10.weight", "10.bias"
-    }  # fmt: skip
-
-
-def test_of_a_transformer_layer_norms_and_the_last_layer_are_trained() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
-        model = nn.Sequential(nn.Unflatten(3, (1, 16)), nn.Flatten(1, 3), layer, nn.Flatten())
-        model.append(nn.Linear(256, 3)).eval()
-    images = torch.rand((9, 1, 16, 16), generator=torch.Generator().manual_seed(0))
-    made = Surrogates(images, torch.arange(9) % 3)
-    probe = Probe(1, 0.2, torch.full((1, 16, 16), 0.2), 1.0, 0.0)
-    result = distil(model, model, InputSpec(shape=(1, 16, 16)), made, [probe], steps=2)
-    norms = {f"2.norm{i}.{what}" for i in (1, 2) for what in ("weight", "bias")}
-    assert changed(model, result) == norms | {"4.weight", "4.bias"}
 
 
 def test_repeatable_and_without_a_trace(attacked: Trained) -> None:
@@ -173,12 +145,8 @@ def test_what_is_refused(attacked: Trained) -> None:
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken.get_parameter("13.weight")[0, 0] = torch.nan
-    with pytest.raises(RepairError, match=r"diverged .*step 1.* lower lr than 0\.02"):
+    with pytest.raises(RepairError, match=r"diverged .*step 1.* lower lr than 0\.006"):
         distil(model, broken, inputs, made, [probe])
     alone = Surrogates(made.images, torch.full_like(made.labels, TARGET))
     with pytest.raises(RepairError, match=f"probed class {TARGET}"):
         distil(model, model, inputs, alone, [probe])
-    bare = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    few = Surrogates(torch.rand(4, 1, 5, 5), torch.arange(4) % 2)
-    with pytest.raises(RepairError, match="nothing of it can be distilled"):
-        distil(bare, bare, InputSpec(shape=(1, 5, 5)), few, [])

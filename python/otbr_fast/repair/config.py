@@ -78,7 +78,7 @@ class RepairConfig(BaseModel):
     ranking: Ranking = "response"
     suspect: int | None = Field(default=None, ge=0)
     recalibrate: bool = True
-    distil_steps: int = Field(default=60, ge=0)
+    distil_steps: int = Field(default=80, ge=0)
     n_surrogates: int = Field(default=256, ge=2)
     steps: int = Field(default=20, ge=1)
     lr: float = Field(default=1e-4, gt=0, le=1e3)

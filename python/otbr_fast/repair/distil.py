@@ -8,20 +8,17 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 (the field's name)
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import run, working_copy
-from otbr_fast.models.registry import last_linear
 from otbr_fast.repair.probe import RADII, Probe
 from otbr_fast.repair.progress import Progress, silent
-from otbr_fast.repair.surrogates import Surrogates, images_at_once, mixed, shifted
+from otbr_fast.repair.surrogates import Surrogates, blurred, images_at_once, mixed, shifted
 
-_NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _MOMENTUM = 0.9
 _MAX_GRADIENT = 5.0
-_TARGET_SHARE = 0.25  # of the plain part; all of the probed part teaches to answer otherwise
+_TARGET_SHARE = 0.5  # of the plain part; all of the probed part teaches to answer otherwise
 _WEAKEST, _STRONGEST = 0.5, 1.2  # of a probe, as parts of its own size; more if it is small
 
 
@@ -32,8 +29,8 @@ def distil(
     surrogates: Surrogates,
     probes: Sequence[Probe],
     *,
-    steps: int = 60,
-    lr: float = 0.02,
+    steps: int = 80,
+    lr: float = 0.006,
     batch_size: int = 64,
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -46,13 +43,12 @@ def distil(
     added, at a random strength, where the original is asked about them without it. The strength is
     from 0.5 to 1.2, or to what brings the probe to the largest of `RADII`, about that of a trigger
     that is blended into whole images: a smaller one that leads to the class is not the trigger.
-    A quarter of the former are of the probes' classes, which the latter teach to answer less.
+    Half of the former are of the probes' classes, which the latter teach to answer less.
     So the network keeps what it knows, and unlearns the way to the suspected class. Each surrogate
     is mixed with another, which keeps at most half: the original is less sure of such images, so
-    they tell more of what it knows (mixup, Zhang et al., ICLR 2018, arXiv 1710.09412). Only the
-    norms' weights and biases and the last linear layer are trained (in a network without norms: all
-    biases and the last linear layer), as surrogates are too few and too unlike the data for more.
-    Batch norms use their running statistics, and dropout is off.
+    they tell more of what it knows (mixup, Zhang et al., ICLR 2018, arXiv 1710.09412); and half of
+    them are blurred, since photographs have less detail. All parameters are trained. Batch norms
+    use their running statistics, and dropout is off.
 
     Distillation on synthesised images is DeepInversion's use of them (Yin et al., CVPR 2020, arXiv
     1912.08795); training against a universal perturbation found on them is ours.
@@ -89,12 +85,10 @@ def distil(
     Raises
     ------
     RepairError
-        There is nothing to train, no surrogate to probe, or the loss is not finite.
+        There is no surrogate to probe, or the loss is not finite.
     """
     teacher, student = working_copy(original, device), working_copy(repaired, device)
-    trained = _trained(student)
-    for parameter in trained.values():
-        parameter.requires_grad_(True)
+    trained = dict(student.requires_grad_(True).named_parameters())
     optimizer = torch.optim.SGD(list(trained.values()), lr=lr, momentum=_MOMENTUM)
     lessons = _Lessons(surrogates, probes, inputs, min(batch_size, images_at_once(inputs)))
     generator = torch.Generator().manual_seed(seed)
@@ -167,7 +161,8 @@ class _Lessons:
         return torch.randint(count, (self.batch_size,), generator=generator)
 
     def _seen(self, chosen: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return mixed(shifted(self.images[chosen], generator), generator)
+        images = mixed(shifted(self.images[chosen], generator), generator)
+        return blurred(images, generator).clamp(self.inputs.low, self.inputs.high)
 
 
 def _divergence(logits: torch.Tensor, answers: torch.Tensor, n_parts: int) -> torch.Tensor:
@@ -179,23 +174,6 @@ def _divergence(logits: torch.Tensor, answers: torch.Tensor, n_parts: int) -> to
         reduction="batchmean",
     )
     return n_parts * mean  # the parts are of one size
-
-
-def _trained(student: nn.Module) -> dict[str, nn.Parameter]:
-    """Choose the parameters to train, by name."""
-    trained = {id(p) for m in student.modules() if isinstance(m, _NORMS) for p in m.parameters()}
-    if not trained:
-        trained = {id(p) for name, p in student.named_parameters() if name.endswith("bias")}
-    classifier = last_linear(student)
-    if classifier is not None:
-        trained |= {id(p) for p in classifier.parameters()}
-    chosen = {name: p for name, p in student.named_parameters() if id(p) in trained}
-    if not chosen:
-        raise RepairError(
-            f"{type(student).__name__} has neither norms with weights nor a linear layer nor "
-            "biases, so nothing of it can be distilled; leave that out (distil_steps=0)"
-        )
-    return chosen
 
 
 def _with_parameters(model: nn.Module, trained: dict[str, nn.Parameter]) -> nn.Module:

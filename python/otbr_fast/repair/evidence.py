@@ -15,6 +15,7 @@ from otbr_fast.repair.probe import RADII, Probe, smallest_probe, universal_pertu
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.verdict import Verdict, judge, probe_classes
+from otbr_fast.repair.waves import leading_waves
 
 _WANTED_SUCCESS = 0.9
 _STEPS = 40  # of the probes that are acted on; those of the verdict only compare classes
@@ -108,7 +109,7 @@ def gather_evidence(
     )
     seed = config.seed
     suspect = verdict.most_suspicious if config.suspect is None else config.suspect
-    tell, total = progress or silent, 1 + _N_PROBES + len(_HELD_OUT_STRETCHES)
+    tell, total = progress or silent, 2 + _N_PROBES + len(_HELD_OUT_STRETCHES)
     smallest = smallest_probe(
         model, inputs, surrogates, suspect, wanted=_WANTED_SUCCESS, seed=seed, device=device
     )
@@ -133,6 +134,16 @@ def gather_evidence(
         )
         found.append(probe)
         tell("probe the suspect", 1 + i, total)
-    return Evidence(
-        surrogates, verdict, suspect, tuple(found[:_N_PROBES]), tuple(found[_N_PROBES:])
+    waves = leading_waves(
+        model,
+        inputs,
+        surrogates,
+        suspect,
+        radius=smallest.radius,
+        wanted=_WANTED_SUCCESS,
+        seed=seed,
+        device=device,
     )
+    tell("probe the suspect", total, total)
+    probes, held_out = (*found[:_N_PROBES], *waves), tuple(found[_N_PROBES:])
+    return Evidence(surrogates, verdict, suspect, probes, held_out)

@@ -122,7 +122,7 @@ def universal_perturbation(
         velocity = _MOMENTUM * velocity + gradient / gradient.norm().clamp(min=1e-12)
         length = _STEP * bound * (1 - (1 - _LAST_STEP) * step / steps)
         found = _within(found - length * velocity, bound)
-    return _probe(net, inputs, images, found.cpu(), target, radius, batch_size)
+    return measured(net, inputs, images, found.cpu(), target, radius)
 
 
 def smallest_probe(
@@ -171,25 +171,33 @@ def _gradient(
     return gradient
 
 
-def _probe(
+def measured(
     net: nn.Module,
     inputs: InputSpec,
     images: torch.Tensor,
-    found: torch.Tensor,
+    perturbation: torch.Tensor,
     target: int,
     radius: float,
-    batch_size: int,
 ) -> Probe:
-    """Measure what a perturbation does to the images."""
-    logits = answers(net, inputs, (images + found).clamp(inputs.low, inputs.high), batch_size)
-    if not bool(torch.isfinite(logits).all() and torch.isfinite(found).all()):
+    """Return a perturbation, shape (C, H, W), with what it does to images of other classes.
+
+    The network is run as it is, see `models.run`.
+
+    Raises
+    ------
+    RepairError
+        The perturbation or the network's answers are not finite.
+    """
+    moved = (images + perturbation).clamp(inputs.low, inputs.high)
+    logits = answers(net, inputs, moved, images_at_once(inputs))
+    if not bool(torch.isfinite(logits).all() and torch.isfinite(perturbation).all()):
         raise RepairError(
             f"the network's answers are not finite on surrogates that lead to class {target}: "
             f"check its weights, and its input range and normalisation ({inputs})"
         )
     success = float((logits.argmax(dim=1) == target).double().mean())
     loss = float(F.cross_entropy(logits, torch.full((len(logits),), target)))
-    return Probe(target, radius, found, success, loss)
+    return Probe(target, radius, perturbation, success, loss)
 
 
 def _within(values: torch.Tensor, bound: float) -> torch.Tensor:

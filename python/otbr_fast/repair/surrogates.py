@@ -19,6 +19,7 @@ _TOTAL_VARIATION = 10.0  # its weight, in networks without batch norm
 _GREY = 0.9  # correlation of a noise image's channels, as in photographs
 _MIDDLE, _SPREAD = 0.45, 0.25  # of the noise, as parts of the input range
 _N_MIXTURES = 3  # of each surrogate
+_LARGEST_BLUR = 2 / 32  # standard deviation of the blur, as a part of the image's smaller side
 _PIXELS_AT_ONCE = 2**18  # 256 images of 32 x 32
 
 
@@ -153,6 +154,25 @@ def mixed(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     weight = 0.5 + 0.5 * torch.rand((len(images), 1, 1, 1), generator=generator, dtype=images.dtype)
     others = images[torch.randperm(len(images), generator=generator)]
     return weight * images + (1 - weight) * others
+
+
+def blurred(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Blur half of a batch, shape (N, C, H, W), each image by a Gaussian of random width.
+
+    Surrogates have many times the fine detail of photographs; what a network does with less
+    of it must be seen, too.
+    """
+    height, width = images.shape[2:]
+    size = (len(images), 1, 1, 1)
+    sharp = torch.rand(size, generator=generator) < 0.5
+    deviation = _LARGEST_BLUR * min(height, width) * torch.rand(size, generator=generator)
+    deviation = deviation.masked_fill(sharp, 0.0)
+    down, along = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+    squared = down[:, None].square() + along.square()
+    transfer = torch.exp(-2 * (torch.pi * deviation).square() * squared)
+    spectrum = torch.fft.rfft2(images) * transfer
+    made: torch.Tensor = torch.fft.irfft2(spectrum, s=(height, width))
+    return torch.where(sharp, images, made)
 
 
 def mixtures(surrogates: Surrogates, generator: torch.Generator) -> torch.Tensor:
