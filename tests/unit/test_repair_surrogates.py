@@ -12,7 +12,7 @@ from torch import nn
 from otbr_fast.errors import RepairError
 from otbr_fast.models import InputSpec, run
 from otbr_fast.repair.statistics import StatisticsGap, running, tracking_norms
-from otbr_fast.repair.surrogates import Surrogates, images_at_once, mixed, synthesize
+from otbr_fast.repair.surrogates import Surrogates, blurred, images_at_once, mixed, synthesize
 
 INPUTS = InputSpec(shape=(2, 9, 7), low=-3.0, high=5.0)
 
@@ -178,3 +178,13 @@ def test_mixed_images_keep_at_least_half_of_their_own() -> None:
     assert (parts.diagonal() >= 0.5).all()
     assert ((parts > 0).sum(dim=1) <= 2).all()
     assert (parts.diagonal() < 1).any()
+
+
+def test_half_of_the_images_are_blurred_and_keep_their_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand((64, 3, 15, 20), generator=generator)
+    result = blurred(images, generator)
+    same = torch.isclose(result, images, atol=1e-6).flatten(1).all(dim=1)
+    assert 16 < int(same.sum()) < 48
+    torch.testing.assert_close(result.mean(dim=(2, 3)), images.mean(dim=(2, 3)))
+    assert (result.std(dim=(2, 3)) <= images.std(dim=(2, 3)) + 1e-6).all()

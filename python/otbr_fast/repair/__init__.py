@@ -40,6 +40,7 @@ from otbr_fast.repair.transport import (
 )
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classes
+from otbr_fast.repair.waves import leading_waves
 
 __all__ = [
     "PUBLISHED_GAMMAS",
@@ -79,6 +80,7 @@ __all__ = [
     "gather_verdict",
     "judge",
     "layer_reports",
+    "leading_waves",
     "mass",
     "match_spaces",
     "neuron_costs",

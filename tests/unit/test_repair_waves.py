@@ -1,0 +1,83 @@
+"""Plane waves: the one that a network listens to is found, and none where nothing listens."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from otbr_fast.errors import RepairError
+from otbr_fast.models import InputSpec
+from otbr_fast.repair.surrogates import Surrogates
+from otbr_fast.repair.waves import leading_waves
+
+SIZE, TARGET = 16, 1
+INPUTS = InputSpec(shape=(3, SIZE, SIZE), low=-1.0, high=3.0)
+
+
+def stripes(cycles: int) -> torch.Tensor:
+    return torch.cos(2 * math.pi * cycles * torch.arange(SIZE) / SIZE).expand(3, SIZE, SIZE)
+
+
+class Listener(nn.Module):
+    """Answers TARGET where the energy in stripes is large: at plain images, with no gradient."""
+
+    def __init__(self, cycles: int, threshold: float) -> None:
+        super().__init__()
+        self.pattern = nn.Parameter(stripes(cycles).clone())
+        self.threshold = threshold
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heard = (x * self.pattern).mean(dim=(1, 2, 3)).square()
+        led = 20 * (heard - self.threshold)
+        return torch.stack([torch.zeros_like(led), led, torch.zeros_like(led) - 1], dim=1)
+
+
+@pytest.fixture
+def surrogates() -> Surrogates:
+    generator = torch.Generator().manual_seed(0)
+    images = 1 + 0.05 * torch.randn((30, 3, SIZE, SIZE), generator=generator)
+    return Surrogates(images, torch.arange(30) % 3)
+
+
+@pytest.mark.parametrize("cycles", [1, 2, 4])
+def test_the_wave_that_is_listened_to_is_found(surrogates: Surrogates, cycles: int) -> None:
+    model = Listener(cycles, threshold=0.005)
+    probes = leading_waves(model, INPUTS, surrogates, TARGET, radius=0.05, wanted=0.9)
+    assert probes
+    assert all(probe.target == TARGET and probe.success >= 0.9 for probe in probes)
+    assert [probe.loss for probe in probes] == sorted(probe.loss for probe in probes)
+    best = probes[0].perturbation
+    assert float(best.square().mean().sqrt()) == pytest.approx(0.05 * 4, rel=1e-5)
+    cosine = torch.cosine_similarity(best.flatten(), stripes(cycles).flatten(), dim=0)
+    assert float(cosine.abs()) > 0.999
+
+
+def test_waves_that_lead_nowhere_are_left_out(surrogates: Surrogates) -> None:
+    deaf = Listener(2, threshold=1.0)
+    assert leading_waves(deaf, INPUTS, surrogates, TARGET, radius=0.05, wanted=0.9) == ()
+
+
+def test_the_same_seed_gives_the_same_waves(surrogates: Surrogates) -> None:
+    model = Listener(3, threshold=0.005)
+    one, same = (
+        leading_waves(model, INPUTS, surrogates, TARGET, radius=0.05, wanted=0.5, seed=3)
+        for _ in range(2)
+    )
+    assert [p.loss for p in one] == [p.loss for p in same]
+    assert all(torch.equal(a.perturbation, b.perturbation) for a, b in zip(one, same, strict=True))
+
+
+def test_images_too_small_for_a_wave_give_none() -> None:
+    inputs = InputSpec(shape=(1, 3, 3))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
+    tiny = Surrogates(torch.rand(4, 1, 3, 3), torch.arange(4) % 2)
+    assert leading_waves(model, inputs, tiny, 1, radius=0.1, wanted=0.0) == ()
+
+
+def test_without_images_of_other_classes_it_is_refused(surrogates: Surrogates) -> None:
+    alone = Surrogates(surrogates.images, torch.full((30,), TARGET))
+    with pytest.raises(RepairError, match=f"other classes than {TARGET}"):
+        leading_waves(Listener(2, 0.01), INPUTS, alone, TARGET, radius=0.05, wanted=0.9)
