@@ -103,8 +103,8 @@ def resnet(n_channels: int, num_classes: int, *, groups: int = 1) -> nn.Module:
 
 def mobilenet(n_channels: int, num_classes: int) -> nn.Module:
     """Return a MobileNetV2 of 6 blocks."""
-    layers: list[nn.Module] = [conv_norm(n_channels, 24, 3, stride=2), nn.ReLU6()]
-    n_in = 24
+    layers: list[nn.Module] = [conv_norm(n_channels, 16, 3, stride=2), nn.ReLU6()]
+    n_in = 16
     for n_out, halves in (
         (24, False),
         (48, True),
