@@ -30,7 +30,7 @@ from otbr_fast.models import InputSpec
 from otbr_fast.repair import RepairConfig, RepairResult, repair
 
 LR, LR_BETWEEN = 0.1, 0.04
-TARGETS = {"none": 0, "badnet": 2, "blended": 5, "low_frequency": 4}
+TARGETS = {"none": 0, "badnet": 2, "blended": 7, "low_frequency": 4}
 """What is tried, with the first family's targets; each further family moves them on by one."""
 
 Facts = dict[str, Any]

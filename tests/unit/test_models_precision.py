@@ -74,4 +74,4 @@ def test_depthwise_convolutions_with_strides_stay_in_float32() -> None:
     assert type(plain) is nn.Conv2d
     with bf16_autocast(torch.device("cpu")):
         half = raw().to(torch.bfloat16)
-        assert copied[0](half).dtype == torch.bfloat16
+        assert copied.get_submodule("0")(half).dtype == torch.bfloat16
