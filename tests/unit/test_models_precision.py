@@ -60,3 +60,18 @@ def test_bf16_is_used_only_where_wanted() -> None:
     with bf16_autocast(torch.device("cpu")):
         has_it = torch.cpu._is_avx512_bf16_supported()
         assert conv(x).dtype == (torch.bfloat16 if has_it else torch.float32)
+
+
+def test_depthwise_convolutions_with_strides_stay_in_float32() -> None:
+    plain = nn.Conv2d(3, 6, 3, stride=2, groups=3, bias=False)
+    model = nn.Sequential(plain, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    copied = working_copy(model, "cpu")
+    seen = raw().requires_grad_(True)
+    logits = run(copied, INPUTS, seen)
+    torch.testing.assert_close(logits, run(model, INPUTS, raw(), bf16=False))
+    (gradient,) = torch.autograd.grad(logits.sum(), seen)
+    assert gradient.dtype == torch.float32
+    assert type(plain) is nn.Conv2d
+    with bf16_autocast(torch.device("cpu")):
+        half = raw().to(torch.bfloat16)
+        assert copied.get_submodule("0")(half).dtype == torch.bfloat16
