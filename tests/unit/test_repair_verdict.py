@@ -52,10 +52,12 @@ def test_the_order_of_classes_does_not_matter(losses: list[float], random: objec
 @pytest.mark.parametrize("n_classes", [4, 10, 100])
 def test_without_a_sign_there_is_a_suspect_as_often_as_the_level_says(n_classes: int) -> None:
     losses = np.exp(np.random.default_rng(0).normal(2, 0.25, size=(1500, 2, n_classes)))
-    asymmetry = np.random.default_rng(1).normal(size=(1500, n_classes))
+    rng = np.random.default_rng(1)
+    asymmetry = rng.normal(size=(1500, n_classes))
+    waves = np.exp(rng.normal(size=(1500, n_classes)))
     suspects = [
-        judge(both.tolist(), drawn.tolist()).suspect
-        for both, drawn in zip(losses, asymmetry, strict=True)
+        judge(both.tolist(), drawn.tolist(), by_wave.tolist()).suspect
+        for both, drawn, by_wave in zip(losses, asymmetry, waves, strict=True)
     ]
     rate = np.mean([suspect is not None for suspect in suspects])
     assert 0.01 < rate < 0.05 + 3 * (0.05 * 0.95 / 1500) ** 0.5

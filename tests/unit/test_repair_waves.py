@@ -11,7 +11,7 @@ from torch import nn
 from otbr_fast.errors import RepairError
 from otbr_fast.models import InputSpec
 from otbr_fast.repair.surrogates import Surrogates
-from otbr_fast.repair.waves import leading_waves
+from otbr_fast.repair.waves import leading_waves, wave_losses
 
 SIZE, TARGET = 16, 1
 INPUTS = InputSpec(shape=(3, SIZE, SIZE), low=-1.0, high=3.0)
@@ -60,6 +60,12 @@ def test_waves_that_lead_nowhere_are_left_out(surrogates: Surrogates) -> None:
     assert leading_waves(deaf, INPUTS, surrogates, TARGET, radius=0.05, wanted=0.9) == ()
 
 
+def test_the_class_that_a_wave_leads_to_has_the_least_loss(surrogates: Surrogates) -> None:
+    losses = wave_losses(Listener(2, 0.005), INPUTS, surrogates, 3, radius=0.2)
+    assert losses.shape == (3,)
+    assert losses[TARGET] < min(losses[0], losses[2]) - 0.3
+
+
 def test_the_same_seed_gives_the_same_waves(surrogates: Surrogates) -> None:
     model = Listener(3, threshold=0.005)
     one, same = (
@@ -75,6 +81,7 @@ def test_images_too_small_for_a_wave_give_none() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
     tiny = Surrogates(torch.rand(4, 1, 3, 3), torch.arange(4) % 2)
     assert leading_waves(model, inputs, tiny, 1, radius=0.1, wanted=0.0) == ()
+    assert wave_losses(model, inputs, tiny, 2).tolist() == [0, 0]
 
 
 def test_without_images_of_other_classes_it_is_refused(surrogates: Surrogates) -> None:

@@ -40,7 +40,7 @@ from otbr_fast.repair.transport import (
 )
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classes
-from otbr_fast.repair.waves import leading_waves
+from otbr_fast.repair.waves import leading_waves, wave_losses
 
 __all__ = [
     "PUBLISHED_GAMMAS",
@@ -105,5 +105,6 @@ __all__ = [
     "transport_space",
     "transported_spaces",
     "universal_perturbation",
+    "wave_losses",
     "without_channels",
 ]

@@ -15,7 +15,7 @@ from otbr_fast.repair.probe import RADII, Probe, smallest_probe, universal_pertu
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.verdict import Verdict, judge, probe_classes
-from otbr_fast.repair.waves import leading_waves
+from otbr_fast.repair.waves import leading_waves, wave_losses
 
 _WANTED_SUCCESS = 0.9
 _STEPS = 40  # of the probes that are acted on; those of the verdict only compare classes
@@ -72,7 +72,8 @@ def gather_verdict(
     )
     between = losses_between(model, inputs, surrogates, compared[0], device=device)
     losses = [[probe.loss for probe in probes] for probes in compared]
-    verdict = judge(losses, asymmetries(between).tolist())
+    waves = wave_losses(model, inputs, surrogates, num_classes, seed=config.seed, device=device)
+    verdict = judge(losses, asymmetries(between).tolist(), waves.tolist())
     return surrogates, verdict
 
 

@@ -163,11 +163,11 @@ def blurred(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     of it must be seen, too.
     """
     height, width = images.shape[2:]
-    size = (len(images), 1, 1, 1)
-    sharp = torch.rand(size, generator=generator) < 0.5
-    deviation = _LARGEST_BLUR * min(height, width) * torch.rand(size, generator=generator)
-    deviation = deviation.masked_fill(sharp, 0.0)
-    down, along = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
+    sharp, widths = torch.rand((2, len(images), 1, 1, 1), generator=generator, dtype=images.dtype)
+    sharp = sharp < 0.5
+    deviation = _LARGEST_BLUR * min(height, width) * widths
+    down = torch.fft.fftfreq(height, dtype=images.dtype)
+    along = torch.fft.rfftfreq(width, dtype=images.dtype)
     squared = down[:, None].square() + along.square()
     transfer = torch.exp(-2 * (torch.pi * deviation).square() * squared)
     spectrum = torch.fft.rfft2(images) * transfer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,10 +24,11 @@ PROBE_RADII = (0.018, 0.054)
 show at the smaller one, patches of many colours only at the larger one."""
 
 WEIGHTS = (0.89, 0.1, 0.01)
-"""How much of the level each radius, and the asymmetry, may spend. At the larger radius some class
-of a network without a backdoor stands out by nature more often than the normal distribution says;
-by the asymmetry at the smaller one such a class stands out so often that only a very strong sign
-may count, as backdoors of classes that are far from all others give it."""
+"""How much of the level each radius may spend, and how much a class that stands out both by its
+asymmetry at the smaller radius and by its wave. At the larger radius some class of a network
+without a backdoor stands out by nature more often than the normal distribution says. So does one by
+its asymmetry alone (t up to 5), and one by its wave alone (classes of fine texture), but no class
+was seen to by both; a backdoor of few frequencies does even if its class is far from all others."""
 
 LEVEL = 0.05
 """Of networks without a backdoor, at most this part should get a suspect."""
@@ -48,11 +49,13 @@ class ClassEvidence:
         Of its probes, one for each radius.
     asymmetry : float, optional
         By how much easier it is to come to it than to leave it (see `asymmetries`), if known.
+    wave_loss : float, optional
+        Of the plane wave that leads to it best (see `wave_losses`), if known.
     statistic : float, optional
         By how many standard errors of prediction it stands out from the others: the logarithm of
-        its loss below theirs, or its asymmetry above, whichever gives the smallest p-value;
-        ``None`` where it cannot be told, and where the others do not differ at all, so that there
-        is no such error.
+        its loss below theirs, or both its asymmetry above and the logarithm of its wave's loss
+        below (the smaller of the two), whichever gives the smallest p-value; ``None`` where it
+        cannot be told, and where the others do not differ at all, so that there is no such error.
     p_value : float, optional
         One-sided, corrected for the number of classes and, with their weights, of ways to stand
         out (weighted Bonferroni); at most 1.
@@ -61,6 +64,7 @@ class ClassEvidence:
     target: int
     losses: tuple[float, ...]
     asymmetry: float | None
+    wave_loss: float | None
     statistic: float | None
     p_value: float | None
 
@@ -139,6 +143,7 @@ def probe_classes(
 def judge(
     losses: Sequence[Sequence[float]],
     asymmetry: Sequence[float] = (),
+    waves: Sequence[float] = (),
     *,
     weights: Sequence[float] = WEIGHTS,
     level: float = LEVEL,
@@ -150,7 +155,9 @@ def judge(
     deviation s, then (m − y) / (s sqrt(1 + 1/(C − 1))) would have Student's t distribution with
     C − 2 degrees of freedom. One-sided, as only a low loss is a sign; multiplied by C, divided by
     the radius's weight, and the smallest over the radii. The asymmetry, where only a high one is a
-    sign, is held against the others' in the same way.
+    sign, and the loss of the best wave are held against the others' in the same way, but count
+    only together: the smaller of their statistics, with the square of its p-value, as one of two
+    that are drawn independently.
 
     That the values of a network without a backdoor are normal is an assumption, and a class that
     is by nature easy to reach breaks it; so does an attack on all classes at once, which leaves
@@ -162,8 +169,10 @@ def judge(
         For each radius, of the classes' probes, in order; finite, not negative.
     asymmetry : sequence of float
         Of the classes, from `asymmetries`; finite. Empty if unknown.
+    waves : sequence of float
+        Of the classes, from `wave_losses`; finite, not negative. Empty where the asymmetry is.
     weights : sequence of float
-        Of the radii, and of the asymmetry if given; positive, their sum is 1.
+        Of the radii, and of asymmetry and wave together if given; positive, their sum is 1.
     level : float
         In (0, 1).
 
@@ -176,35 +185,55 @@ def judge(
     ------
     RepairError
         A loss is negative or not finite, or there is not one for each class at each radius; an
-        asymmetry is not finite or there is not one for each class; or the weights do not fit.
+        asymmetry or a wave's loss is not finite or there is not one of both for each class; or the
+        weights do not fit.
     """
     values = _checked(losses)
     n_radii, n_classes = values.shape
-    drawn = list(map(float, asymmetry))
+    drawn, by_wave = list(map(float, asymmetry)), list(map(float, waves))
     if drawn and (len(drawn) != n_classes or not np.isfinite(drawn).all()):
         raise RepairError(f"the asymmetries {drawn} must be finite, one for each class")
+    if len(by_wave) != len(drawn) or not all(0 <= loss < math.inf for loss in by_wave):
+        raise RepairError(
+            f"the waves' losses {by_wave} must be finite and not negative, one for each asymmetry"
+        )
     n_ways = n_radii + bool(drawn)
     if len(weights) != n_ways or min(weights) <= 0 or not math.isclose(sum(weights), 1):
         raise RepairError(
             f"the weights {list(weights)} must be positive, one for each of {n_radii} radii and "
-            "one for the asymmetry if that is given, and their sum 1"
+            "one for asymmetry and wave if those are given, and their sum 1"
         )
     told = [
-        (k, tuple(map(float, column)), drawn[k] if drawn else None)
-        for k, column in enumerate(values.T)
+        ClassEvidence(
+            target=k,
+            losses=tuple(map(float, values[:, k])),
+            asymmetry=drawn[k] if drawn else None,
+            wave_loss=by_wave[k] if by_wave else None,
+            statistic=None,
+            p_value=None,
+        )
+        for k in range(n_classes)
     ]
     if n_classes < MIN_CLASSES:
-        unknown = tuple(ClassEvidence(*own, None, None) for own in told)
-        return Verdict(unknown, int(np.argmin(values[0])), None, level)
-    compared = [*log_losses(values), *([-np.array(drawn)] if drawn else [])]
-    statistics = np.array([_leave_one_out(row) for row in compared])
-    p_values = n_classes * stats.t.sf(statistics, n_classes - 2) / np.array(weights)[:, None]
+        return Verdict(tuple(told), int(np.argmin(values[0])), None, level)
+    statistics = [_leave_one_out(row) for row in log_losses(values)]
+    exponents = [1] * n_radii
+    if drawn:
+        ways = _leave_one_out(-np.array(drawn)), _leave_one_out(log_losses(np.array(by_wave)))
+        statistics.append(np.minimum(*ways))
+        exponents.append(2)
+    alone = stats.t.sf(statistics, n_classes - 2) ** np.array(exponents)[:, None]
+    p_values = n_classes * alone / np.array(weights)[:, None]
     at = np.argmin(p_values, axis=0), np.arange(n_classes)
     classes = tuple(
-        ClassEvidence(
-            *own, float(statistic) if np.isfinite(statistic) else None, min(1.0, float(p_value))
+        replace(
+            one,
+            statistic=float(statistic) if np.isfinite(statistic) else None,
+            p_value=min(1.0, float(p_value)),
         )
-        for own, statistic, p_value in zip(told, statistics[at], p_values[at], strict=True)
+        for one, statistic, p_value in zip(
+            told, np.array(statistics)[at], p_values[at], strict=True
+        )
     )
     best = int(np.argmin(p_values[at]))
     smallest = min(1.0, float(p_values[at][best]))

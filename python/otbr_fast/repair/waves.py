@@ -6,12 +6,14 @@ import itertools
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import answers, working_copy
-from otbr_fast.repair.probe import Probe, measured
+from otbr_fast.repair.probe import RADII, Probe, measured
 from otbr_fast.repair.surrogates import Surrogates, images_at_once
 
 _MOST_CYCLES = 8  # along a side; a quarter of the pixels if those are fewer
@@ -68,16 +70,55 @@ def leading_waves(
     """
     net = working_copy(model, device)
     images = surrogates.of_others(target)
-    generator = torch.Generator().manual_seed(seed)
-    some = images[torch.randperm(len(images), generator=generator)[:_N_IMAGES]]
-    losses, waves = [], list(_waves(inputs, radius))
-    for wave in waves:
-        moved = (some + wave).clamp(inputs.low, inputs.high)
-        logits = answers(net, inputs, moved, images_at_once(inputs))
-        losses.append(float(-logits.log_softmax(dim=1)[:, target].mean()))
+    some = images[_drawn(len(images), seed)]
+    waves = list(_waves(inputs, radius))
+    losses = [float(_losses(net, inputs, some, wave)[:, target].mean()) for wave in waves]
     best = sorted(range(len(waves)), key=losses.__getitem__)[:_MOST]
     probes = [measured(net, inputs, images, waves[i], target, radius) for i in best]
     return tuple(probe for probe in probes if probe.success >= wanted)
+
+
+def wave_losses(
+    model: nn.Module,
+    inputs: InputSpec,
+    surrogates: Surrogates,
+    num_classes: int,
+    *,
+    radius: float = RADII[-1],
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.float64]:
+    """Measure how near the best of the waves leads to each class.
+
+    Parameters are those of `leading_waves`; of all classes' surrogates, 32 are drawn.
+
+    Returns
+    -------
+    ndarray, shape (num_classes,)
+        The least, over the waves, of the mean cross-entropy with the class as the label, of
+        surrogates of other classes; 0 for all if the images are too small for a wave.
+    """
+    net = working_copy(model, device)
+    chosen = _drawn(len(surrogates), seed)
+    of_others = surrogates.labels[chosen][:, None] != torch.arange(num_classes)
+    least = np.full(num_classes, np.inf)
+    for wave in _waves(inputs, radius):
+        losses = _losses(net, inputs, surrogates.images[chosen], wave)
+        means = (losses * of_others).sum(dim=0) / of_others.sum(dim=0)
+        least = np.minimum(least, means.double().numpy())
+    return np.where(np.isinf(least), 0.0, least)
+
+
+def _drawn(count: int, seed: int) -> torch.Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:_N_IMAGES]
+
+
+def _losses(
+    net: nn.Module, inputs: InputSpec, images: torch.Tensor, wave: torch.Tensor
+) -> torch.Tensor:
+    """Return each image's cross-entropy with each class as the label, with the wave added."""
+    moved = (images + wave).clamp(inputs.low, inputs.high)
+    return -answers(net, inputs, moved, images_at_once(inputs)).log_softmax(dim=1)
 
 
 def _waves(inputs: InputSpec, radius: float) -> Iterator[torch.Tensor]:

@@ -78,10 +78,12 @@ def candidate_table(
 
 def verdict_table(verdict: Verdict) -> Table:
     """Return how easy each class is to reach, the easiest to reach in bold if that is a sign."""
-    table = _table("class", "loss of its probes", "asymmetry", "statistic", "p-value")
+    table = _table(
+        "class", "loss of its probes", "asymmetry", "loss of its wave", "statistic", "p-value"
+    )
     for one in verdict.classes:
         losses = ", ".join(f"{loss:.3g}" for loss in one.losses)
-        known = (one.asymmetry, one.statistic, one.p_value)
+        known = (one.asymmetry, one.wave_loss, one.statistic, one.p_value)
         told = ("-" if value is None else f"{value:.2g}" for value in known)
         style = "bold" if one.target == verdict.suspect else None
         table.add_row(str(one.target), losses, *told, style=style)
