@@ -1,5 +1,6 @@
 //! Checked input: a cost matrix and two marginals. A `Problem` that exists can be solved.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::double_double::Dd;
@@ -80,6 +81,11 @@ impl<'a, T: Scalar> MatrixView<'a, T> {
         Ok(max_abs)
     }
 
+    /// Largest absolute entry of some rows, not finite where one is not.
+    pub(crate) fn survey(&self, rows: Range<usize>) -> f64 {
+        extent_of(&self.data[rows.start * self.cols..rows.end * self.cols])
+    }
+
     /// Take what was found when all entries were read for another purpose.
     pub(crate) fn learn(&self, extent: f64) {
         self.max_abs.get_or_init(|| extent);
@@ -120,18 +126,20 @@ impl<'a, T: Scalar> MatrixView<'a, T> {
 
 /// Largest absolute entry; not finite when any entry is not.
 fn max_abs<T: Scalar>(data: &[T], rows: usize, cols: usize, threads: &Threads) -> f64 {
-    let parts = threads.map_rows(rows, cols, 64, |range| {
-        let part = &data[range.start * cols..range.end * cols];
-        dispatch(
-            #[inline(always)]
-            || {
-                let mut extent = Extent::default();
-                extent.take(part);
-                extent.value()
-            },
-        )
-    });
+    let parts =
+        threads.map_rows(rows, cols, 64, |range| extent_of(&data[range.start * cols..range.end * cols]));
     largest_extent(parts)
+}
+
+fn extent_of<T: Scalar>(values: &[T]) -> f64 {
+    dispatch(
+        #[inline(always)]
+        || {
+            let mut extent = Extent::default();
+            extent.take(values);
+            extent.value()
+        },
+    )
 }
 
 /// The largest of extents, not finite if one is not.
@@ -147,18 +155,32 @@ pub(crate) struct Extent {
 }
 
 const EXTENT_LANES: usize = 32;
+const EXTENT_STREAMS: usize = 4;
 
 impl Extent {
     #[inline(always)]
     pub fn take<T: Scalar>(&mut self, values: &[T]) {
+        // From several places at once, as memory gives more that way.
+        let part = values.len() / EXTENT_STREAMS / EXTENT_LANES;
         let (head, tail) = values.as_chunks::<EXTENT_LANES>();
-        for chunk in head {
-            for (lane, x) in chunk.iter().enumerate() {
-                self.take_one(lane, x.to_f64());
+        let (streams, rest) = head.split_at(part * EXTENT_STREAMS);
+        for k in 0..part {
+            for stream in 0..EXTENT_STREAMS {
+                self.take_lanes(&streams[stream * part + k]);
             }
+        }
+        for chunk in rest {
+            self.take_lanes(chunk);
         }
         for x in tail {
             self.take_one(0, x.to_f64());
+        }
+    }
+
+    #[inline(always)]
+    fn take_lanes<T: Scalar>(&mut self, values: &[T; EXTENT_LANES]) {
+        for (lane, x) in values.iter().enumerate() {
+            self.take_one(lane, x.to_f64());
         }
     }
 

@@ -186,6 +186,48 @@ proptest! {
         }
     }
 
+    /// Points that are on both sides, some of them alike, in few dimensions or many, in order or not, and costs
+    /// that are no metric's but look like it.
+    #[test]
+    fn metric_mode_finds_the_optimum_whatever_it_is_told(
+        seed in any::<u64>(), n in 300usize..700, dimension in prop::sample::select(vec![1, 2, 40]),
+        turned in any::<bool>(), broken in any::<bool>(), bad in any::<bool>(),
+    ) {
+        let of = |k: usize, of: usize| ((seed ^ k as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % of;
+        // One in eight is the origin.
+        let coordinate = |i: usize, k: usize| if i % 8 == 3 { 0.0 } else { of(64 * i + k, 1000) as f64 };
+        let square = |i, j, k| (coordinate(i, k) - coordinate(j, k)).powi(2);
+        let distance = |i: usize, j: usize| (0..dimension).map(|k| square(i, j, k)).sum::<f64>().sqrt();
+        let place = |j: usize| if turned { (j + 1) % n } else { j };
+        let mut cost: Vec<f64> = (0..n * n).map(|k| distance(k / n, place(k % n))).collect();
+        if broken {
+            // Ways round that are shorter.
+            (0..n).for_each(|k| cost[of(k, n * n)] *= 0.25);
+        }
+        let (a, b): (Vec<f64>, Vec<f64>) = (0..n).map(|k| (1.0, (1 + of(k, 7)) as f64)).unzip();
+        let total: f64 = b.iter().sum();
+        let a: Vec<f64> = a.iter().map(|x| x * total / n as f64).collect();
+        let solved = |metric, cost: &[f64], threads: usize| {
+            let view = MatrixView::unread("M", cost, n, n).unwrap();
+            let options = ExactOptions { metric, ..ExactOptions::default() };
+            let problem = Problem::unread(view, &a, &b).unwrap();
+            solve(&problem, options, &Threads::new(Some(threads)).unwrap(), Interrupt::never())
+        };
+        let [plain, metric, two] =
+            [(false, 1), (true, 1), (true, 2)].map(|(metric, threads)| solved(metric, &cost, threads).unwrap());
+        prop_assert_eq!((metric.status, two.status), (Status::Optimal, Status::Optimal));
+        prop_assert_eq!(&metric.plan, &two.plan);
+        prop_assert!((metric.certificate.value - plain.certificate.value).abs() <= 2e-9 * plain.certificate.value);
+        prop_assert!(metric.certificate.marginal_error <= 1e-12 * total);
+        if bad {
+            let place = of(n, n * n);
+            cost[place] = f64::NAN;
+            let error = solved(true, &cost, 1).err().unwrap();
+            let named = matches!(error, Error::NonFinite { row, col, .. } if row * n + col == place);
+            prop_assert!(named, "{error}");
+        }
+    }
+
     #[test]
     fn threads_do_not_matter(seed in any::<u64>(), n in 100usize..200, m in 600usize..800) {
         let cost: Vec<f64> = (0..n * m).map(|k| ((seed ^ k as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64).collect();

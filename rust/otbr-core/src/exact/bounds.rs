@@ -41,6 +41,15 @@ impl Bounds {
         Self::new(vec![nothing; rows * cols.div_ceil(BLOCK)], &vec![0.0; cols], 1.0)
     }
 
+    /// Of some rows all is known, of the others nothing.
+    pub fn but_for(known: &[bool], cols: usize) -> Self {
+        let mut bounds = Self::unknown(known.len(), cols);
+        for (row, _) in bounds.bounds.chunks_mut(bounds.per_row).zip(known).filter(|(_, known)| **known) {
+            row.fill(Bound { low: f32::INFINITY, version: 0 });
+        }
+        bounds
+    }
+
     /// A bound that is found from now on is for these potentials.
     pub fn advance(&mut self, v: &[f64]) -> Rises {
         self.versions.push(v.to_vec());

@@ -27,8 +27,48 @@ impl<T: Scalar> Core<T> {
         }
     }
 
+    /// From the cells of each row, in order of columns and so many, and more in order of columns alone.
+    pub fn merged(lengths: &[u32], cells: &[(u32, T)], more: Vec<(u32, u32, T)>) -> Self {
+        let n = lengths.len();
+        let first = starts(n, more.iter().map(|c| c.0));
+        let (mut by_row, mut fill) = (vec![(0, T::ZERO); more.len()], first.clone());
+        for (i, j, cost) in more {
+            let place = &mut fill[i as usize];
+            by_row[*place] = (j, cost);
+            *place += 1;
+        }
+        let count = cells.len() + by_row.len();
+        let mut core =
+            Self { start: vec![0], cols: Vec::with_capacity(count), costs: Vec::with_capacity(count) };
+        let mut cells = cells;
+        for (i, &length) in lengths.iter().enumerate() {
+            let (mut own, rest) = cells.split_at(length as usize);
+            let mut others = &by_row[first[i]..first[i + 1]];
+            cells = rest;
+            loop {
+                let take_own = match (own.first(), others.first()) {
+                    (None, None) => break,
+                    (Some(x), Some(y)) => x.0 <= y.0,
+                    (own, _) => own.is_some(),
+                };
+                let from = if take_own { &mut own } else { &mut others };
+                let (j, cost) = from[0];
+                *from = &from[1..];
+                if core.cols[core.start[i]..].last() != Some(&j) {
+                    core.cols.push(j);
+                    core.costs.push(cost);
+                }
+            }
+            core.start.push(core.cols.len());
+        }
+        core
+    }
+
     /// With more cells.
     pub fn with(self, cells: &[Cell]) -> Self {
+        if cells.is_empty() {
+            return self;
+        }
         let mut all: Vec<(u32, u32, T)> = Vec::with_capacity(self.cols.len() + cells.len());
         for i in 0..self.count() {
             all.extend(self.row(i).map(|e| (i as u32, self.cols[e], self.costs[e])));

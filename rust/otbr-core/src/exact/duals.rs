@@ -27,7 +27,7 @@ const EPSILON: f64 = 0.3;
 const CORE_EPSILON: f64 = 0.1;
 const CORE_STEP: f64 = 0.5;
 const CORE_STAGES: usize = 6;
-const CORE_ITERATIONS: usize = 16;
+const CORE_ITERATIONS: usize = 7;
 
 /// Scalings on the core within one ε.
 const SCALINGS: (f32, f32) = (1e-30, 1e30);
@@ -218,7 +218,8 @@ pub(super) fn core_sinkhorn<G: Geometry>(
     let (n, m) = (problem.a.len(), v.len());
     let (a, b) = (shares(&problem.a, problem.total), shares(&problem.b, problem.total));
     let mut kernel = vec![0.0_f32; core.cols.len()];
-    let (mut y, mut sums) = (vec![1.0_f32; m], vec![0.0_f32; m]);
+    let (mut x, mut y) = (vec![1.0_f32; n], vec![1.0_f32; m]);
+    let (mut row_sums, mut col_sums) = (vec![0.0_f32; n], vec![0.0_f32; m]);
     let mut epsilon = CORE_EPSILON * spread;
     for _ in 0..CORE_STAGES {
         let per_unit = std::f64::consts::LOG2_E / epsilon.max(f64::MIN_POSITIVE);
@@ -226,31 +227,51 @@ pub(super) fn core_sinkhorn<G: Geometry>(
         for i in 0..n {
             let least = core.least_difference(i, v);
             for (k, (j, cost)) in kernel[core.row(i)].iter_mut().zip(core.row_cells(i)) {
-                *k = exp2(((least + v[j] - cost) * per_unit) as f32);
+                *k = ((least + v[j] - cost) * per_unit) as f32;
             }
         }
+        dispatch(
+            #[inline(always)]
+            || kernel.iter_mut().for_each(|k| *k = exp2(*k)),
+        );
         y.fill(1.0);
-        for _ in 0..CORE_ITERATIONS {
-            sums.fill(0.0);
-            for (i, mass) in a.iter().enumerate() {
-                let cells = core.row(i);
-                let (kernel, cols) = (&kernel[cells.clone()], &core.cols[cells]);
-                let x = mass / weighted_sum(kernel, cols, &y);
-                for (k, &j) in kernel.iter().zip(cols) {
-                    sums[j as usize] += k * x;
+        for iteration in 0..CORE_ITERATIONS {
+            for (i, sum) in row_sums.iter_mut().enumerate() {
+                *sum = weighted_sum(&kernel[core.row(i)], &core.cols[core.row(i)], &y);
+            }
+            if iteration == 0 {
+                // What x is exactly now; there is nothing to go beyond.
+                x.iter_mut().zip(&a).zip(&row_sums).for_each(|((x, a), sum)| *x = a / sum);
+            }
+            rescale(&mut x, &a, &row_sums);
+            col_sums.fill(0.0);
+            for (i, x) in x.iter().enumerate() {
+                for (k, &j) in kernel[core.row(i)].iter().zip(&core.cols[core.row(i)]) {
+                    col_sums[j as usize] += k * x;
                 }
             }
-            for ((y, s), b) in y.iter_mut().zip(&sums).zip(&b) {
-                if *s > f32::MIN_POSITIVE {
-                    // A column that gets next to nothing must not end at potential −∞.
-                    *y = (b / s).clamp(SCALINGS.0, SCALINGS.1);
-                }
-            }
+            rescale(&mut y, &b, &col_sums);
         }
         for (v, y) in v.iter_mut().zip(&y) {
             *v += f64::from(y.log2()) / per_unit;
         }
     }
+}
+
+/// Scalings from sums without them: half as far again as to what is exact, over-relaxation by 1.5.
+fn rescale(scalings: &mut [f32], masses: &[f32], sums: &[f32]) {
+    dispatch(
+        #[inline(always)]
+        || {
+            for ((scaling, mass), sum) in scalings.iter_mut().zip(masses).zip(sums) {
+                let exact = mass / sum;
+                let next = exact * (exact / *scaling).sqrt();
+                // A column that gets next to nothing must not end at potential −∞.
+                let next = next.clamp(SCALINGS.0, SCALINGS.1);
+                *scaling = if *sum > f32::MIN_POSITIVE { next } else { *scaling };
+            }
+        },
+    );
 }
 
 /// Σ kernel[k] · y[cols[k]].

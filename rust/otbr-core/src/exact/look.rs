@@ -5,13 +5,16 @@ use super::core::Core;
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
-use crate::pricing::{Cell, Potentials, least_difference};
+use crate::pricing::{Cell, Potentials};
 use crate::scalar::Scalar;
 use crate::simd::{dispatch, least_of_lanes};
 use crate::threads::Threads;
 
 /// Rows looked at together.
 const CHUNK: usize = 64;
+
+/// Entries handled together.
+const LANES: usize = 32;
 
 /// What a look found.
 pub(super) struct Look {
@@ -40,8 +43,8 @@ pub(super) fn look<G: Geometry>(
         geometry.cols(),
         interrupt,
         |first, bounds| {
-            let (near, buffer) = (Vec::new(), Vec::new());
-            let mut view = RowView { geometry, core, potentials, rises: &rises, near, buffer };
+            let (open_v, near, buffer) = (potentials.v().to_vec(), Vec::new(), Vec::new());
+            let mut view = RowView { geometry, core, potentials, rises: &rises, open_v, near, buffer };
             let mut look = Look { least: f64::MAX, negative: Vec::new() };
             for (k, row_bounds) in bounds.chunks_mut(rises.blocks()).enumerate() {
                 view.take(first + k, row_bounds, per_row, &mut look);
@@ -59,6 +62,8 @@ struct RowView<'a, G: Geometry> {
     core: Option<&'a Core<G::Cost>>,
     potentials: Potentials<'a>,
     rises: &'a Rises,
+    /// Potentials of the columns, −∞ of those whose cell is in the core.
+    open_v: Vec<f64>,
     /// Blocks read, with their least cost − v outside the core.
     near: Vec<(usize, f64)>,
     buffer: Vec<G::Cost>,
@@ -96,24 +101,25 @@ impl<G: Geometry> RowView<'_, G> {
     /// Read the blocks that may hold a cost − v up to `limit` outside the core.
     fn read(&mut self, row: usize, bounds: &mut [Bound], limit: f64) {
         self.near.clear();
-        let mut core_cols = self.core.map_or(&[][..], |core| &core.cols[core.row(row)]);
-        for (block, bound) in bounds.iter_mut().enumerate() {
-            if self.rises.least(block, *bound) > limit {
-                continue;
-            }
-            let columns = self.columns(block);
-            core_cols = &core_cols[core_cols.partition_point(|&col| (col as usize) < columns.start)..];
-            let inside = core_cols.partition_point(|&col| (col as usize) < columns.end);
-            let v = &self.potentials.v()[columns.clone()];
-            let costs = self.geometry.stretch(row, columns.clone(), &mut self.buffer);
-            let least = if inside == 0 {
-                least_difference(costs, v)
-            } else {
-                least_but(costs, v, core_cols[..inside].iter().map(|&col| col as usize - columns.start))
-            };
-            *bound = self.rises.bound(least);
-            self.near.push((block, least));
-        }
+        let core_cols = self.core.map_or(&[][..], |core| &core.cols[core.row(row)]);
+        core_cols.iter().for_each(|&col| self.open_v[col as usize] = f64::NEG_INFINITY);
+        dispatch(
+            #[inline(always)]
+            || {
+                for (block, bound) in bounds.iter_mut().enumerate() {
+                    if self.rises.least(block, *bound) > limit {
+                        continue;
+                    }
+                    let columns = self.columns(block);
+                    let costs = self.geometry.stretch(row, columns.clone(), &mut self.buffer);
+                    let least = least_of_block(costs, &self.open_v[columns]);
+                    *bound = self.rises.bound(least);
+                    self.near.push((block, least));
+                }
+            },
+        );
+        let v = self.potentials.v();
+        core_cols.iter().for_each(|&col| self.open_v[col as usize] = v[col as usize]);
     }
 
     /// The cell of least reduced cost, exactly, among blocks whose least cost − v is up to `bound`.
@@ -141,12 +147,18 @@ impl<G: Geometry> RowView<'_, G> {
             self.near.select_nth_unstable_by(count - 1, |x, y| x.1.total_cmp(&y.1).then(x.0.cmp(&y.0)));
             self.near.truncate(count);
         }
+        // Half as many would do: then no more are compared than there are up to the blocks' least.
+        let most = self.near.iter().fold(f64::NEG_INFINITY, |most, near| most.max(near.1));
+        let most = if 2 * self.near.len() >= count { most } else { f64::INFINITY };
         for k in 0..self.near.len() {
             let columns = self.columns(self.near[k].0);
             let start = columns.start;
             let costs = self.geometry.stretch(row, columns, &mut self.buffer);
             for (k, c) in costs.iter().enumerate().filter(|(k, _)| start + k != first.col) {
-                others.push((c.to_f64() - self.potentials.v()[start + k], start + k, c.to_f64()));
+                let value = c.to_f64() - self.potentials.v()[start + k];
+                if value <= most {
+                    others.push((value, start + k, c.to_f64()));
+                }
             }
         }
         if others.len() >= count {
@@ -157,20 +169,19 @@ impl<G: Geometry> RowView<'_, G> {
     }
 }
 
-/// The least cost − v of a block, but for some places.
-fn least_but<T: Scalar>(costs: &[T], v: &[f64], places: impl Iterator<Item = usize>) -> f64 {
-    let mut differences = [f64::INFINITY; BLOCK];
-    dispatch(
-        #[inline(always)]
-        || {
-            for ((d, c), v) in differences.iter_mut().zip(costs).zip(v) {
-                *d = c.to_f64() - v;
-            }
-        },
-    );
-    places.for_each(|k| differences[k] = f64::INFINITY);
-    dispatch(
-        #[inline(always)]
-        || least_of_lanes(differences),
-    )
+/// The least cost − v of a block.
+#[inline(always)]
+fn least_of_block<T: Scalar>(costs: &[T], v: &[f64]) -> f64 {
+    let (mut lanes, mut least) = ([f64::INFINITY; LANES], f64::INFINITY);
+    let ((costs, costs_rest), (v, v_rest)) = (costs.as_chunks::<LANES>(), v.as_chunks::<LANES>());
+    for (costs, v) in costs.iter().zip(v) {
+        for k in 0..LANES {
+            let value = costs[k].to_f64() - v[k];
+            lanes[k] = if value < lanes[k] { value } else { lanes[k] };
+        }
+    }
+    for (c, v) in costs_rest.iter().zip(v_rest) {
+        least = least.min(c.to_f64() - v);
+    }
+    least.min(least_of_lanes(lanes))
 }

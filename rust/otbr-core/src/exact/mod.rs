@@ -16,6 +16,7 @@ mod masses;
 mod prepare;
 mod reduce;
 mod repair;
+mod selected;
 mod shortlist;
 mod simplex;
 mod spanning;

@@ -16,6 +16,7 @@ use super::tree::Tree;
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
+use crate::pricing::Cell;
 use crate::problem::Transport;
 use crate::threads::Threads;
 
@@ -42,6 +43,9 @@ const TIED: f64 = 0.01;
 const ROWS_PER_ROW: usize = 10;
 const ROWS_PER_ROW_NEARBY: usize = 4;
 
+/// The part of all mass with which a row is heavy.
+const HEAVY: f64 = 1.0 / 64.0;
+
 /// The spread of a sampled row, in spreads of a row of the core, roughly.
 const SPREAD_OF_CORE: f64 = 2.0;
 
@@ -60,11 +64,19 @@ pub(super) fn prepare<G: Geometry>(
     let limits = sampled.column_limits(&v);
     let Shortlist { core, bounds } = shortlist(&problem.cost, &v, &limits, sampled.unit, threads, interrupt)?;
     problem.read(threads)?;
+    let core = core.with(&cells_of_heavy_rows(problem));
     if rough {
         core_sinkhorn(problem, &core, &mut v, sampled.spread);
     }
     let rows_per_row = if rough { ROWS_PER_ROW } else { ROWS_PER_ROW_NEARBY };
     on_core(problem, masses, core, bounds, v, rows_per_row, interrupt)
+}
+
+/// All cells of the rows with so much mass that they will send to a good part of the columns.
+fn cells_of_heavy_rows<G: Geometry>(problem: &Transport<G>) -> Vec<Cell> {
+    let heavy = (0..problem.a.len()).filter(|&i| problem.a[i] >= HEAVY * problem.total);
+    let cell = |row, col| Cell { row, col, cost: problem.cost.at(row, col) };
+    heavy.flat_map(|row| (0..problem.b.len()).map(move |col| cell(row, col))).collect()
 }
 
 /// Potentials of the columns to choose a core by, and whether Sinkhorn's algorithm on the core can

@@ -5,18 +5,18 @@
 //! equal costs are one point, and the mass that leaves it may be shared out among them in any way.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::bounds::Bounds;
 use super::engine::{self, Limits};
 use super::look::look;
+use super::selected::{Outside, Selected};
 use super::{ExactOptions, Hint, Optimum};
 use crate::double_double::Dd;
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
-use crate::pricing::{Duals, places_up_to};
-use crate::problem::{Extent, MatrixView, Transport, largest_extent};
+use crate::pricing::{Cell, Duals, places_up_to};
+use crate::problem::{Extent, Transport, largest_extent};
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 use crate::threads::Threads;
@@ -27,6 +27,9 @@ const CHUNK: usize = 64;
 /// Costs of a row that its hash is made of: the first, which are close together in memory.
 const HASHED: usize = 16;
 
+/// Rows and columns of one number are taken for the same points if so large a part of them are.
+const ALIGNED: f64 = 0.5;
+
 /// Solve what is left when equal points kept what they could; None if none could.
 pub(super) fn solve<G: Geometry>(
     problem: &Transport<G>,
@@ -36,43 +39,70 @@ pub(super) fn solve<G: Geometry>(
     interrupt: Interrupt<'_>,
 ) -> Result<Option<Optimum>> {
     let cost = &problem.cost;
-    let kept = Kept::new(problem, threads, interrupt)?;
-    problem.read(threads)?;
-    let rows = group_rows(cost, &kept);
-    let cols: Vec<u32> = (0..cost.cols() as u32).filter(|&j| kept.demand[j as usize] > 0.0).collect();
-    if kept.cells.is_empty() && rows.len() == cost.rows() {
+    let (n, m) = (cost.rows(), cost.cols());
+    let kept = match Kept::aligned(problem) {
+        Some(kept) => kept,
+        None => Kept::searched(problem, threads, interrupt)?,
+    };
+    let groups = group_rows(cost, &kept);
+    let rows: Vec<u32> = groups.iter().map(|group| group.members[0]).collect();
+    let cols: Vec<u32> = (0..m as u32).filter(|&j| kept.demand[j as usize] > 0.0).collect();
+    if kept.cells.is_empty() && rows.len() == n {
         return Ok(None);
     }
     let mut entries = kept.cells.clone();
-    let mut duals = Duals::unknown(cost.rows(), cost.cols());
-    let mut limit = None;
+    let mut duals = Duals::unknown(n, m);
+    let (mut limit, mut least) = (None, f64::MAX);
+    let is_inside = kept.supply.iter().map(|&supply| supply > 0.0).collect();
+    let outside = Outside::new(is_inside, m, &cols, &kept.cells);
     if !rows.is_empty() && !cols.is_empty() {
-        let matrix = gather(cost, &rows, &cols, threads);
-        let view = MatrixView::unread("M", &matrix, rows.len(), cols.len())?;
+        let selected = Selected { of: cost, rows: &rows, cols: &cols, outside: &outside };
         let masses = |of: &[f64], at: &[u32]| -> Vec<f64> { at.iter().map(|&k| of[k as usize]).collect() };
-        let a = rows.iter().map(|group| masses(&kept.supply, &group.members).iter().sum()).collect();
-        let smaller = Transport::balanced(view, a, masses(&kept.demand, &cols));
+        let a = groups.iter().map(|group| masses(&kept.supply, &group.members).iter().sum()).collect();
+        let smaller = Transport::balanced(selected, a, masses(&kept.demand, &cols));
         let options = ExactOptions { start: None, ..options };
         let optimum = engine::solve(&smaller, options, limits, threads, interrupt)?;
-        limit = optimum.limit;
-        share_out(&optimum.entries, &rows, &cols, &kept.supply, &mut entries);
-        duals.take(&optimum.duals, &rows, &cols);
+        (limit, least) = (optimum.limit, optimum.least);
+        share_out(&optimum.entries, &groups, &cols, &kept.supply, &mut entries);
+        duals.take(&optimum.duals, &groups, &cols);
     }
+    problem.read(threads)?;
     duals.extend(cost, &kept.cells);
-    let mut bounds = Bounds::unknown(cost.rows(), cost.cols());
-    let look = look(cost, None, duals.potentials(cost.max_abs()), &mut bounds, 1, threads, interrupt)?;
-    Ok(Some(Optimum { entries, duals, least: look.least, limit, hint: Hint::default() }))
+    let potentials = duals.potentials(cost.max_abs());
+    let of_cell = |&(i, j, _): &(u32, u32, f64)| {
+        let (row, col) = (i as usize, j as usize);
+        potentials.reduced_cost(Cell { row, col, cost: cost.at(row, col) }).to_f64()
+    };
+    // The cells of the smaller problem, those that keep something, and all others.
+    let least = kept.cells.iter().map(of_cell).fold(least, f64::min);
+    let mut bounds = Bounds::but_for(&outside.proven(potentials), m);
+    let look = look(cost, None, potentials, &mut bounds, 1, threads, interrupt)?;
+    Ok(Some(Optimum { entries, duals, least: least.min(look.least), limit, hint: Hint::default() }))
 }
 
 /// Masses that stay where they are, and what is left.
 struct Kept {
+    /// In order of rows and columns.
     cells: Vec<(u32, u32, f64)>,
     supply: Vec<f64>,
     demand: Vec<f64>,
 }
 
 impl Kept {
-    fn new<G: Geometry>(problem: &Transport<G>, threads: &Threads, interrupt: Interrupt<'_>) -> Result<Self> {
+    /// If most rows are the same point as the column of their number: what these keep. Nothing else is read.
+    fn aligned<G: Geometry>(problem: &Transport<G>) -> Option<Self> {
+        let size = problem.a.len().min(problem.b.len());
+        let equal: Vec<usize> = (0..size).filter(|&i| problem.cost.at(i, i) == 0.0).collect();
+        let aligned = equal.len() as f64 >= ALIGNED * size as f64;
+        aligned.then(|| Self::at(problem, equal.into_iter().map(|i| (i, i))))
+    }
+
+    /// What all equal points keep.
+    fn searched<G: Geometry>(
+        problem: &Transport<G>,
+        threads: &Threads,
+        interrupt: Interrupt<'_>,
+    ) -> Result<Self> {
         let (cost, m) = (&problem.cost, problem.cost.cols());
         let zeros = vec![0.0; m];
         let parts = threads.map_rows_in_steps(cost.rows(), m, CHUNK, interrupt, |rows| {
@@ -94,8 +124,14 @@ impl Kept {
             (extent.value(), found)
         })?;
         cost.learn(largest_extent(parts.iter().map(|part| part.0)));
+        problem.read(threads)?;
+        Ok(Self::at(problem, parts.into_iter().flat_map(|part| part.1)))
+    }
+
+    /// What cells of equal points keep.
+    fn at<G>(problem: &Transport<G>, equal: impl Iterator<Item = (usize, usize)>) -> Self {
         let (mut supply, mut demand, mut cells) = (problem.a.clone(), problem.b.clone(), Vec::new());
-        for (i, j) in parts.into_iter().flat_map(|part| part.1) {
+        for (i, j) in equal {
             let mass = supply[i].min(demand[j]);
             if mass > 0.0 {
                 supply[i] -= mass;
@@ -103,7 +139,7 @@ impl Kept {
                 cells.push((i as u32, j as u32, mass));
             }
         }
-        Ok(Self { cells, supply, demand })
+        Self { cells, supply, demand }
     }
 }
 
@@ -119,13 +155,13 @@ fn group_rows<G: Geometry>(cost: &G, kept: &Kept) -> Vec<Group> {
     let mut by_hash: HashMap<u64, Vec<usize>> = HashMap::new();
     let (mut one, mut other) = (Vec::new(), Vec::new());
     for i in (0..cost.rows()).filter(|&i| kept.supply[i] > 0.0) {
-        let mut hasher = DefaultHasher::new();
-        for j in 0..HASHED.min(m) {
-            cost.at(i, j).to_bits().hash(&mut hasher);
-        }
-        let alike = by_hash.entry(hasher.finish()).or_default();
+        let hash = cost.stretch(i, 0..HASHED.min(m), &mut one).iter().fold(0_u64, |hash, c| {
+            (hash.rotate_left(5) ^ c.to_f64().to_bits()).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        });
+        let alike = by_hash.entry(hash).or_default();
         let costs = cost.stretch(i, 0..m, &mut one);
-        let equal = |&&g: &&usize| costs == cost.stretch(groups[g].members[0] as usize, 0..m, &mut other);
+        let equal =
+            |&&g: &&usize| all_equal(costs, cost.stretch(groups[g].members[0] as usize, 0..m, &mut other));
         match alike.iter().find(equal) {
             Some(&g) => groups[g].members.push(i as u32),
             None => {
@@ -137,19 +173,14 @@ fn group_rows<G: Geometry>(cost: &G, kept: &Kept) -> Vec<Group> {
     groups
 }
 
-/// The costs of one row of each group to some columns.
-fn gather<G: Geometry>(cost: &G, rows: &[Group], cols: &[u32], threads: &Threads) -> Vec<G::Cost> {
-    let mut out = vec![G::Cost::ZERO; rows.len() * cols.len()];
-    threads.fill_rows(&mut out, cols.len(), CHUNK, |first, part| {
-        let mut buffer = Vec::new();
-        for (k, out) in part.chunks_exact_mut(cols.len()).enumerate() {
-            let costs = cost.stretch(rows[first + k].members[0] as usize, 0..cost.cols(), &mut buffer);
-            for (out, &j) in out.iter_mut().zip(cols) {
-                *out = costs[j as usize];
-            }
-        }
-    });
-    out
+fn all_equal<T: Scalar>(x: &[T], y: &[T]) -> bool {
+    let pieces = x.chunks(CHUNK).zip(y.chunks(CHUNK));
+    pieces.into_iter().all(|(x, y)| {
+        dispatch(
+            #[inline(always)]
+            || x.iter().zip(y).fold(true, |equal, (x, y)| equal & (x == y)),
+        )
+    })
 }
 
 /// Share out what a group sends among its members.

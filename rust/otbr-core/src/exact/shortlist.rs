@@ -5,7 +5,7 @@ use super::core::Core;
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
-use crate::problem::{Extent, largest_extent};
+use crate::problem::largest_extent;
 use crate::scalar::Scalar;
 use crate::simd::{dispatch, least_of_lanes};
 use crate::threads::Threads;
@@ -17,10 +17,16 @@ const PER_ROW: usize = 20;
 const PER_COLUMN: usize = 8;
 
 /// Entries of a row that are compared: more than that are equal, mostly.
-const MAX_NEAR: usize = 128;
+const MAX_NEAR: usize = 64;
 
 /// Entries handled together.
 const LANES: usize = 16;
+
+/// A row is cut into so many parts; of each, every `LANES`-th entry makes a group.
+const ROW_PARTS: usize = 4;
+
+/// Entries brought near before they are looked at closely: a part of a processor's second cache.
+const NEAR: usize = 1 << 15;
 
 /// Rows that share the lists of the columns, at least, and how many parts of rows there are at most.
 const ROWS: usize = 512;
@@ -47,54 +53,63 @@ pub(super) fn shortlist<G: Geometry>(
     let parts = threads.map_rows_in_steps(n, m, chunk, interrupt, |rows| {
         let mut part = Part::new(rows.len(), column_limits, unit);
         let mut buffer = Vec::new();
-        for i in rows {
-            let costs = geometry.stretch(i, 0..m, &mut buffer);
-            dispatch(
-                #[inline(always)]
-                || part.take(i as u32, costs, v),
-            );
+        for start in rows.clone().step_by((NEAR / m).max(1)) {
+            let some = start..(start + (NEAR / m).max(1)).min(rows.end);
+            part.extents.push(geometry.survey(some.clone()));
+            for i in some {
+                let costs = geometry.stretch(i, 0..m, &mut buffer);
+                dispatch(
+                    #[inline(always)]
+                    || part.take(i as u32, costs, v),
+                );
+            }
         }
         part
     })?;
-    geometry.learn(largest_extent(parts.iter().map(|part| part.extent.value())));
+    geometry.learn(largest_extent(parts.iter().flat_map(|part| part.extents.iter().copied())));
     let mut columns = ColumnLists::new(column_limits, unit);
-    let (mut cells, mut bounds) = (Vec::new(), Vec::new());
+    let (mut lengths, mut cells, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
     for part in parts {
         columns.merge(&part.columns);
+        lengths.extend(part.lengths);
         cells.extend(part.cells);
         bounds.extend(part.bounds);
     }
-    columns.cells(|i, j| cells.push((i, j)));
-    Ok(Shortlist { core: Core::from_cells(geometry, cells), bounds: Bounds::new(bounds, v, unit) })
+    let core = Core::merged(&lengths, &cells, columns.cells());
+    Ok(Shortlist { core, bounds: Bounds::new(bounds, v, unit) })
 }
 
 /// What some rows give.
-struct Part {
-    extent: Extent,
+struct Part<T> {
+    extents: Vec<f64>,
     scan: RowScan,
-    columns: ColumnLists,
-    cells: Vec<(u32, u32)>,
+    columns: ColumnLists<T>,
+    /// Row by row the columns in order, with their costs, and how many they are.
+    cells: Vec<(u32, T)>,
+    lengths: Vec<u32>,
     bounds: Vec<Bound>,
 }
 
-impl Part {
+impl<T: Scalar> Part<T> {
     fn new(rows: usize, column_limits: &[f64], unit: f64) -> Self {
         let m = column_limits.len();
         Self {
-            extent: Extent::default(),
+            extents: Vec::new(),
             scan: RowScan::new(m, unit),
             columns: ColumnLists::new(column_limits, unit),
-            cells: Vec::with_capacity(rows * (PER_ROW + PER_COLUMN)),
+            cells: Vec::with_capacity(rows * PER_ROW),
+            lengths: Vec::with_capacity(rows),
             bounds: Vec::with_capacity(rows * m.div_ceil(BLOCK)),
         }
     }
 
     #[inline(always)]
-    fn take<T: Scalar>(&mut self, i: u32, costs: &[T], v: &[f64]) {
-        self.scan.reduce(costs, v, &mut self.extent);
-        let threshold = self.scan.threshold();
-        let least = self.scan.collect(i, threshold, |j| self.cells.push((i, j)));
-        self.columns.offer(i, &self.scan.reduced, least);
+    fn take(&mut self, i: u32, costs: &[T], v: &[f64]) {
+        self.scan.reduce(costs, v);
+        self.scan.collect(i);
+        self.cells.extend(self.scan.near.iter().map(|&(_, j)| (j, costs[j as usize])));
+        self.lengths.push(self.scan.near.len() as u32);
+        self.columns.offer(i, &self.scan, costs);
         self.scan.leave_out_collected();
         let bound = |&least: &f32| Bound::new(self.scan.below(least), 0, self.scan.unit);
         self.bounds.extend(self.scan.minima.iter().map(bound));
@@ -109,7 +124,9 @@ struct RowScan {
     reduced: Vec<[f32; LANES]>,
     /// Least entry of each block.
     minima: Vec<f32>,
-    order: Vec<f32>,
+    /// Least entry of each group.
+    groups: [[f32; LANES]; ROW_PARTS],
+    /// What was collected, in order of columns.
     near: Vec<(f32, u32)>,
 }
 
@@ -117,60 +134,69 @@ impl RowScan {
     fn new(m: usize, unit: f64) -> Self {
         let blocks = m.div_ceil(BLOCK);
         let reduced = vec![[f32::INFINITY; LANES]; blocks * (BLOCK / LANES)];
-        Self { unit, base: 0.0, reduced, minima: vec![0.0; blocks], order: Vec::new(), near: Vec::new() }
+        let groups = [[f32::INFINITY; LANES]; ROW_PARTS];
+        Self { unit, base: 0.0, reduced, minima: vec![0.0; blocks], groups, near: Vec::new() }
     }
 
-    /// Everything that waits for memory happens here.
     #[inline(always)]
-    fn reduce<T: Scalar>(&mut self, costs: &[T], v: &[f64], extent: &mut Extent) {
+    fn reduce<T: Scalar>(&mut self, costs: &[T], v: &[f64]) {
         self.base = costs[0].to_f64() - v[0];
         let (base, inverse) = (self.base, 1.0 / self.unit);
         let blocks = costs.chunks(BLOCK).zip(v.chunks(BLOCK));
-        let reduced = self.reduced.chunks_exact_mut(BLOCK / LANES).zip(&mut self.minima);
-        for ((costs, v), (reduced, least)) in blocks.zip(reduced) {
-            extent.take(costs);
+        for ((costs, v), reduced) in blocks.zip(self.reduced.chunks_exact_mut(BLOCK / LANES)) {
             for ((r, c), v) in reduced.as_flattened_mut().iter_mut().zip(costs).zip(v) {
                 *r = ((c.to_f64() - v - base) * inverse) as f32;
             }
-            *least = least_of(reduced);
+        }
+        let part = self.minima.len().div_ceil(ROW_PARTS);
+        let parts = self.reduced.chunks(part * (BLOCK / LANES)).zip(self.minima.chunks_mut(part));
+        for ((reduced, minima), group) in parts.zip(&mut self.groups) {
+            *group = [f32::INFINITY; LANES];
+            for (block, least) in reduced.chunks_exact(BLOCK / LANES).zip(minima) {
+                let lanes = least_lanes(block);
+                *group = lesser(group, &lanes);
+                *least = least_of_lanes(lanes);
+            }
         }
     }
 
-    /// Not below the `PER_ROW`-th least entry of a long row.
-    #[inline(always)]
-    fn threshold(&mut self) -> f32 {
-        self.order.clone_from(&self.minima);
-        let k = PER_ROW.min(self.order.len()) - 1;
-        *self.order.select_nth_unstable_by(k, f32::total_cmp).1
-    }
-
     /// The places of the `PER_ROW` least entries, of equal ones different ones in different rows.
-    /// Returns the least entry.
     #[inline(always)]
-    fn collect(&mut self, i: u32, threshold: f32, mut found: impl FnMut(u32)) -> f32 {
+    fn collect(&mut self, i: u32) {
+        // As many entries as groups are not above this.
+        let mut order = self.groups;
+        let threshold = *order.as_flattened_mut().select_nth_unstable_by(PER_ROW - 1, f32::total_cmp).1;
+        let threshold = threshold.min(f32::MAX);
         let blocks = self.minima.len();
-        self.near.clear();
+        self.near.resize(MAX_NEAR + LANES, (0.0, 0));
+        let mut count = 0;
         for b in (0..blocks).map(|b| (b + i as usize) % blocks) {
-            if self.minima[b] > threshold || self.near.len() >= MAX_NEAR {
+            if self.minima[b] > threshold || count >= MAX_NEAR {
                 continue;
             }
             let first = b * (BLOCK / LANES);
             for (g, group) in self.reduced[first..first + BLOCK / LANES].iter().enumerate() {
-                if !group.iter().fold(false, |any, &r| any | (r <= threshold)) {
+                if count >= MAX_NEAR || !group.iter().fold(false, |any, &r| any | (r <= threshold)) {
                     continue;
                 }
+                // All are written, and those that are too large written over.
                 for (k, &r) in group.iter().enumerate() {
-                    if r <= threshold && r < f32::INFINITY {
-                        self.near.push((r, ((first + g) * LANES + k) as u32));
-                    }
+                    self.near[count] = (r, ((first + g) * LANES + k) as u32);
+                    count += usize::from(r <= threshold);
                 }
             }
         }
-        if self.near.len() > PER_ROW {
+        self.near.truncate(count);
+        if count > PER_ROW {
             self.near.select_nth_unstable_by(PER_ROW - 1, |x, y| x.0.total_cmp(&y.0));
             self.near.truncate(PER_ROW);
         }
-        self.near.iter().for_each(|&(_, j)| found(j));
+        self.near.sort_unstable_by_key(|near| near.1);
+    }
+
+    /// The least entry.
+    #[inline(always)]
+    fn least(&self) -> f32 {
         self.minima.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a })
     }
 
@@ -180,9 +206,10 @@ impl RowScan {
         for &(_, j) in &self.near {
             self.reduced.as_flattened_mut()[j as usize] = f32::INFINITY;
         }
-        for &(_, j) in &self.near {
-            let b = j as usize / BLOCK;
-            self.minima[b] = least_of(&self.reduced[b * (BLOCK / LANES)..][..BLOCK / LANES]);
+        for near in self.near.chunk_by(|x, y| x.1 as usize / BLOCK == y.1 as usize / BLOCK) {
+            let b = near[0].1 as usize / BLOCK;
+            let block = &self.reduced[b * (BLOCK / LANES)..][..BLOCK / LANES];
+            self.minima[b] = least_of_lanes(least_lanes(block));
         }
     }
 
@@ -199,41 +226,55 @@ impl RowScan {
     }
 }
 
+/// The least entry in each lane.
 #[inline(always)]
-fn least_of(block: &[[f32; LANES]]) -> f32 {
-    let mut lanes = block[0];
-    for group in &block[1..] {
-        for k in 0..LANES {
-            lanes[k] = if group[k] < lanes[k] { group[k] } else { lanes[k] };
-        }
-    }
-    least_of_lanes(lanes)
+fn least_lanes(block: &[[f32; LANES]]) -> [f32; LANES] {
+    block[1..].iter().fold(block[0], |lanes, group| lesser(&lanes, group))
 }
 
-/// For each column the rows of least reduced cost so far.
-struct ColumnLists {
+/// The lesser of two entries in each lane.
+#[inline(always)]
+fn lesser(x: &[f32; LANES], y: &[f32; LANES]) -> [f32; LANES] {
+    let mut lesser = *x;
+    for k in 0..LANES {
+        lesser[k] = if y[k] < x[k] { y[k] } else { x[k] };
+    }
+    lesser
+}
+
+/// For each column the cells of least reduced cost so far.
+struct ColumnLists<T> {
     /// What a reduced cost must be below: the greatest in a full list; past the last column −infinity.
     limit: Vec<[f32; LANES]>,
-    rows: Vec<[u32; PER_COLUMN]>,
-    values: Vec<[f32; PER_COLUMN]>,
+    lists: Vec<[Listed<T>; PER_COLUMN]>,
+}
+
+/// A cell in a column's list.
+#[derive(Clone, Copy)]
+struct Listed<T> {
+    value: f32,
+    row: u32,
+    cost: T,
 }
 
 /// No row.
 const NONE: u32 = u32::MAX;
 
-impl ColumnLists {
+impl<T: Scalar> ColumnLists<T> {
     fn new(limits: &[f64], unit: f64) -> Self {
         let m = limits.len();
         let mut limit = vec![[f32::NEG_INFINITY; LANES]; m.div_ceil(LANES)];
         for (l, given) in limit.as_flattened_mut().iter_mut().zip(limits) {
-            *l = ((given / unit) as f32).next_up();
+            *l = (given / unit) as f32;
         }
-        Self { limit, rows: vec![[NONE; PER_COLUMN]; m], values: vec![[f32::INFINITY; PER_COLUMN]; m] }
+        let none = Listed { value: f32::INFINITY, row: NONE, cost: T::ZERO };
+        Self { limit, lists: vec![[none; PER_COLUMN]; m] }
     }
 
     #[inline(always)]
-    fn offer(&mut self, i: u32, reduced: &[[f32; LANES]], least: f32) {
-        for (g, group) in reduced.iter().take(self.limit.len()).enumerate() {
+    fn offer(&mut self, row: u32, scan: &RowScan, costs: &[T]) {
+        let least = scan.least();
+        for (g, group) in scan.reduced.iter().take(self.limit.len()).enumerate() {
             let limit = &self.limit[g];
             let mut any = false;
             for k in 0..LANES {
@@ -242,42 +283,43 @@ impl ColumnLists {
             if any {
                 for (k, r) in group.iter().enumerate() {
                     if r - least < self.limit[g][k] {
-                        self.insert(g * LANES + k, i, r - least);
+                        let j = g * LANES + k;
+                        self.insert(j, Listed { value: r - least, row, cost: costs[j] });
                     }
                 }
             }
         }
     }
 
-    /// Put a row into a column's list and drop the last.
-    fn insert(&mut self, j: usize, row: u32, value: f32) {
-        let (rows, values) = (&mut self.rows[j], &mut self.values[j]);
+    /// Put a cell into a column's list and drop the last.
+    fn insert(&mut self, j: usize, cell: Listed<T>) {
+        let list = &mut self.lists[j];
         let mut k = PER_COLUMN - 1;
-        while k > 0 && values[k - 1] > value {
-            values[k] = values[k - 1];
-            rows[k] = rows[k - 1];
+        while k > 0 && list[k - 1].value > cell.value {
+            list[k] = list[k - 1];
             k -= 1;
         }
-        (values[k], rows[k]) = (value, row);
+        list[k] = cell;
         let limit = &mut self.limit[j / LANES][j % LANES];
-        *limit = limit.min(values[PER_COLUMN - 1]);
+        *limit = limit.min(list[PER_COLUMN - 1].value);
     }
 
     fn merge(&mut self, later: &Self) {
-        for (j, (rows, values)) in later.rows.iter().zip(&later.values).enumerate() {
-            for (&row, &value) in rows.iter().zip(values) {
-                if row != NONE && value < self.limit[j / LANES][j % LANES] {
-                    self.insert(j, row, value);
+        for (j, list) in later.lists.iter().enumerate() {
+            for cell in list {
+                if cell.row != NONE && cell.value < self.limit[j / LANES][j % LANES] {
+                    self.insert(j, *cell);
                 }
             }
         }
     }
 
-    fn cells(&self, mut found: impl FnMut(u32, u32)) {
-        for (j, rows) in self.rows.iter().enumerate() {
-            for &i in rows.iter().filter(|&&i| i != NONE) {
-                found(i, j as u32);
-            }
-        }
+    /// Rows, columns and costs, column by column.
+    fn cells(&self) -> Vec<(u32, u32, T)> {
+        let of_column = |(j, list): (usize, &[Listed<T>; PER_COLUMN])| {
+            let listed = list.iter().filter(|cell| cell.row != NONE);
+            listed.map(|cell| (cell.row, j as u32, cell.cost)).collect::<Vec<_>>()
+        };
+        self.lists.iter().enumerate().flat_map(of_column).collect()
     }
 }
