@@ -72,7 +72,9 @@ def gather_verdict(
     )
     between = losses_between(model, inputs, surrogates, compared[0], device=device)
     losses = [[probe.loss for probe in probes] for probes in compared]
-    waves = wave_losses(model, inputs, surrogates, num_classes, seed=config.seed, device=device)
+    waves = wave_losses(
+        model, inputs, surrogates, num_classes, seed=config.seed, device=device, progress=progress
+    )
     verdict = judge(losses, asymmetries(between).tolist(), waves.tolist())
     return surrogates, verdict
 

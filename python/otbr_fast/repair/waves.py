@@ -14,6 +14,7 @@ from torch import nn
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import answers, working_copy
 from otbr_fast.repair.probe import RADII, Probe, measured
+from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates, images_at_once
 
 _MOST_CYCLES = 8  # along a side; a quarter of the pixels if those are fewer
@@ -87,10 +88,12 @@ def wave_losses(
     radius: float = RADII[-1],
     seed: int = 0,
     device: torch.device | str = "cpu",
+    progress: Progress | None = None,
 ) -> NDArray[np.float64]:
     """Measure how near the best of the waves leads to each class.
 
-    Parameters are those of `leading_waves`; of all classes' surrogates, 32 are drawn.
+    Parameters are those of `leading_waves`; of all classes' surrogates, 32 are drawn. Progress is
+    told of after each wave with ``("waves", done, waves in all)``.
 
     Returns
     -------
@@ -102,10 +105,12 @@ def wave_losses(
     chosen = _drawn(len(surrogates), seed)
     of_others = surrogates.labels[chosen][:, None] != torch.arange(num_classes)
     least = np.full(num_classes, np.inf)
-    for wave in _waves(inputs, radius):
+    tell, waves = progress or silent, list(_waves(inputs, radius))
+    for done, wave in enumerate(waves, start=1):
         losses = _losses(net, inputs, surrogates.images[chosen], wave)
         means = (losses * of_others).sum(dim=0) / of_others.sum(dim=0)
         least = np.minimum(least, means.double().numpy())
+        tell("waves", done, len(waves))
     return np.where(np.isinf(least), 0.0, least)
 
 
