@@ -142,7 +142,7 @@ def gather_evidence(
         inputs,
         surrogates,
         suspect,
-        radius=smallest.radius,
+        radius=plans[-1][0],  # a wave of the probe's own size may lead there, but not all images
         wanted=_WANTED_SUCCESS,
         seed=seed,
         device=device,
