@@ -21,6 +21,7 @@ _WANTED_SUCCESS = 0.9
 _STEPS = 40  # of the probes that are acted on; those of the verdict only compare classes
 _N_PROBES = 2
 _HELD_OUT_STEPS, _HELD_OUT_STRETCHES = 20, (1.0, 1.5)
+_WAVE_STRETCH = 1.5  # a wave of the probe's own size may lead to the class, but not all images
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def gather_evidence(
         inputs,
         surrogates,
         suspect,
-        radius=plans[-1][0],  # a wave of the probe's own size may lead there, but not all images
+        radius=min(_WAVE_STRETCH * smallest.radius, most),
         wanted=_WANTED_SUCCESS,
         seed=seed,
         device=device,

@@ -103,11 +103,12 @@ def wave_losses(
     """
     net = working_copy(model, device)
     chosen = _drawn(len(surrogates), seed)
+    some = surrogates.images[chosen]
     of_others = surrogates.labels[chosen][:, None] != torch.arange(num_classes)
     least = np.full(num_classes, np.inf)
     tell, waves = progress or silent, list(_waves(inputs, radius))
     for done, wave in enumerate(waves, start=1):
-        losses = _losses(net, inputs, surrogates.images[chosen], wave)
+        losses = _losses(net, inputs, some, wave)
         means = (losses * of_others).sum(dim=0) / of_others.sum(dim=0)
         least = np.minimum(least, means.double().numpy())
         tell("waves", done, len(waves))
