@@ -27,12 +27,12 @@ from otbr_fast.repair import (
     pipeline,
     probe_classes,
     recalibrate,
+    renewed,
     repair,
     select_pruned,
     stages_of,
     sweep,
 )
-from otbr_fast.repair.balance import balance
 
 BLIND = RepairConfig(n_surrogates=60)
 QUICK = RepairConfig(n_surrogates=20, distil_steps=2)
@@ -152,8 +152,8 @@ def test_a_repair_is_its_public_stages(attacked: Trained) -> None:
     (transports,) = stages.transports(model, [pruned], ranking, settings, None)
     expected = stages.fused(model, pruned, transports, settings)
     expected = recalibrate(expected, model, inputs, told.surrogates)
-    expected = distil(model, expected, inputs, told.surrogates, told.probes, steps=2)
-    expected = balance(expected, model, inputs, told.surrogates, told.suspect, seed=1)
+    shown = renewed(told.surrogates, expected, inputs, told.suspect)
+    expected = distil(model, expected, inputs, shown, told.probes, steps=2)
     result = repair(model, inputs, settings)
     assert result.output_hash == state_dict_hash(expected.state_dict())
 

@@ -90,14 +90,6 @@ def test_on_a_linear_network_it_finds_the_way_that_is_known() -> None:
     assert size(probe, INPUTS) == pytest.approx(0.05, rel=1e-3)
 
 
-def test_the_start_is_used_and_brought_within_the_radius() -> None:
-    start = torch.full((1, 6, 6), 3.0)
-    probe = universal_perturbation(
-        linear_network(), INPUTS, some_surrogates(), 1, radius=0.05, steps=0, start=start
-    )
-    torch.testing.assert_close(probe.perturbation, torch.full((1, 6, 6), 0.05 * 4))
-
-
 def test_repeatable_and_without_a_trace() -> None:
     model = linear_network().train()
     before, state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()

@@ -12,7 +12,14 @@ from torch import nn
 from otbr_fast.errors import RepairError
 from otbr_fast.models import InputSpec, run
 from otbr_fast.repair.statistics import StatisticsGap, running, tracking_norms
-from otbr_fast.repair.surrogates import Surrogates, blurred, images_at_once, mixed, synthesize
+from otbr_fast.repair.surrogates import (
+    Surrogates,
+    blurred,
+    images_at_once,
+    mixed,
+    renewed,
+    synthesize,
+)
 
 INPUTS = InputSpec(shape=(2, 9, 7), low=-3.0, high=5.0)
 
@@ -188,3 +195,25 @@ def test_half_of_the_images_are_blurred_and_keep_their_mean() -> None:
     assert 16 < int(same.sum()) < 48
     torch.testing.assert_close(result.mean(dim=(2, 3)), images.mean(dim=(2, 3)))
     assert (result.std(dim=(2, 3)) <= images.std(dim=(2, 3)) + 1e-6).all()
+
+
+def test_one_classs_images_are_made_anew_from_another_network(attacked: Trained) -> None:
+    """The other network calls the classes 3 and 8 by each other's name."""
+    made, inputs = attacked.surrogates, attacked.inputs
+    swapped = copy.deepcopy(attacked.model)
+    last = swapped.get_submodule("13")
+    with torch.no_grad():
+        for values in last.parameters():
+            values[[3, 8]] = values[[8, 3]]
+    told: list[tuple[str, int, int]] = []
+    progress = lambda *step: told.append(step)  # noqa: E731
+    after = renewed(made, swapped, inputs, 3, seed=4, progress=progress)
+    assert len(after.of_others(3)) == 180
+    assert torch.equal(after.of_others(3), made.of_others(3))
+    new = after.images[after.labels == 3]
+    assert len(new) == 50  # a quarter of 200
+    assert (run(swapped, inputs, new).argmax(dim=1) == 3).float().mean() > 0.5
+    assert (run(attacked.model, inputs, new).argmax(dim=1) == 8).float().mean() > 0.5
+    assert told[-1] == ("synthesize", 24, 24)
+    again = renewed(made, swapped, inputs, 3, seed=4)
+    assert torch.equal(again.images, after.images)

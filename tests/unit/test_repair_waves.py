@@ -45,8 +45,10 @@ def surrogates() -> Surrogates:
 @pytest.mark.parametrize("cycles", [1, 2, 4])
 def test_the_wave_that_is_listened_to_is_found(surrogates: Surrogates, cycles: int) -> None:
     model = Listener(cycles, threshold=0.005)
-    probes = leading_waves(model, INPUTS, surrogates, TARGET, radius=0.05, wanted=0.9)
+    found = leading_waves(model, INPUTS, surrogates, TARGET, 3, radius=0.05, wanted=0.9)
+    probes = found.probes
     assert probes
+    assert found.rivals == 0.5  # without a wave all are taken for class 0, never for class 2
     assert all(probe.target == TARGET and probe.success >= 0.9 for probe in probes)
     assert [probe.loss for probe in probes] == sorted(probe.loss for probe in probes)
     best = probes[0].perturbation
@@ -57,7 +59,21 @@ def test_the_wave_that_is_listened_to_is_found(surrogates: Surrogates, cycles: i
 
 def test_waves_that_lead_nowhere_are_left_out(surrogates: Surrogates) -> None:
     deaf = Listener(2, threshold=1.0)
-    assert leading_waves(deaf, INPUTS, surrogates, TARGET, radius=0.05, wanted=0.9) == ()
+    found = leading_waves(deaf, INPUTS, surrogates, TARGET, 3, radius=0.05, wanted=0.9)
+    assert (found.probes, found.between) == ((), ())
+
+
+def test_an_eighth_of_a_period_beside_the_best_are_waves_that_were_not_tried(
+    surrogates: Surrogates,
+) -> None:
+    model = Listener(2, threshold=0.005)
+    found = leading_waves(model, INPUTS, surrogates, TARGET, 3, radius=0.05, wanted=0.9)
+    best = found.probes[0].perturbation.flatten()
+    for probe in found.between:
+        assert float(probe.perturbation.square().mean().sqrt()) == pytest.approx(0.2, rel=1e-5)
+        cosine = torch.cosine_similarity(best, probe.perturbation.flatten(), dim=0)
+        assert float(cosine) == pytest.approx(0.5**0.5, abs=1e-5)
+    assert len(found.between) == 2
 
 
 def test_the_class_that_a_wave_leads_to_has_the_least_loss(surrogates: Surrogates) -> None:
@@ -69,7 +85,7 @@ def test_the_class_that_a_wave_leads_to_has_the_least_loss(surrogates: Surrogate
 def test_the_same_seed_gives_the_same_waves(surrogates: Surrogates) -> None:
     model = Listener(3, threshold=0.005)
     one, same = (
-        leading_waves(model, INPUTS, surrogates, TARGET, radius=0.05, wanted=0.5, seed=3)
+        leading_waves(model, INPUTS, surrogates, TARGET, 3, radius=0.05, wanted=0.5, seed=3).probes
         for _ in range(2)
     )
     assert [p.loss for p in one] == [p.loss for p in same]
@@ -80,11 +96,11 @@ def test_images_too_small_for_a_wave_give_none() -> None:
     inputs = InputSpec(shape=(1, 3, 3))
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
     tiny = Surrogates(torch.rand(4, 1, 3, 3), torch.arange(4) % 2)
-    assert leading_waves(model, inputs, tiny, 1, radius=0.1, wanted=0.0) == ()
+    assert leading_waves(model, inputs, tiny, 1, 2, radius=0.1, wanted=0.0).probes == ()
     assert wave_losses(model, inputs, tiny, 2).tolist() == [0, 0]
 
 
 def test_without_images_of_other_classes_it_is_refused(surrogates: Surrogates) -> None:
     alone = Surrogates(surrogates.images, torch.full((30,), TARGET))
     with pytest.raises(RepairError, match=f"other classes than {TARGET}"):
-        leading_waves(Listener(2, 0.01), INPUTS, alone, TARGET, radius=0.05, wanted=0.9)
+        leading_waves(Listener(2, 0.01), INPUTS, alone, TARGET, 3, radius=0.05, wanted=0.9)

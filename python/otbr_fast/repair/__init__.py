@@ -14,6 +14,7 @@ from otbr_fast.repair.fuse import (
     transport_selections,
 )
 from otbr_fast.repair.nwc import NeuronValues, mass, neuron_weight_changes, round_as_published
+from otbr_fast.repair.patch import patch_perturbation
 from otbr_fast.repair.pipeline import repair, sweep
 from otbr_fast.repair.probe import Probe, smallest_probe, universal_perturbation
 from otbr_fast.repair.progress import Progress
@@ -32,7 +33,7 @@ from otbr_fast.repair.space_fusion import (
 )
 from otbr_fast.repair.space_matching import fuse_networks, match_spaces
 from otbr_fast.repair.stages import ChainStages, SpaceStages, Stages, stages_of
-from otbr_fast.repair.surrogates import Surrogates, synthesize
+from otbr_fast.repair.surrogates import Surrogates, renewed, synthesize
 from otbr_fast.repair.transport import (
     LayerTransport,
     transport_layer,
@@ -40,7 +41,8 @@ from otbr_fast.repair.transport import (
 )
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classes
-from otbr_fast.repair.waves import leading_waves, wave_losses
+from otbr_fast.repair.waves import LeadingWaves, leading_waves, wave_losses
+from otbr_fast.repair.ways import Way, easiest_way
 
 __all__ = [
     "PUBLISHED_GAMMAS",
@@ -52,6 +54,7 @@ __all__ = [
     "Evidence",
     "LayerReport",
     "LayerTransport",
+    "LeadingWaves",
     "Mode",
     "NeuronCosts",
     "NeuronValues",
@@ -69,8 +72,10 @@ __all__ = [
     "Stages",
     "Surrogates",
     "Verdict",
+    "Way",
     "conv_chain",
     "distil",
+    "easiest_way",
     "fuse",
     "fuse_networks",
     "fuse_states",
@@ -85,11 +90,13 @@ __all__ = [
     "match_spaces",
     "neuron_costs",
     "neuron_weight_changes",
+    "patch_perturbation",
     "probe_classes",
     "probe_response",
     "prune",
     "random_unlearn",
     "recalibrate",
+    "renewed",
     "repair",
     "round_as_published",
     "select_pruned",

@@ -18,7 +18,6 @@ from otbr_fast.repair.surrogates import Surrogates, blurred, images_at_once, mix
 
 _MOMENTUM = 0.9
 _MAX_GRADIENT = 5.0
-_TARGET_SHARE = 0.5  # of the plain part; all of the probed part teaches to answer otherwise
 _WEAKEST, _STRONGEST = 0.5, 1.2  # of a probe, as parts of its own size; more if it is small
 
 
@@ -43,7 +42,6 @@ def distil(
     added, at a random strength, where the original is asked about them without it. The strength is
     from 0.5 to 1.2, or to what brings the probe to the largest of `RADII`, about that of a trigger
     that is blended into whole images: a smaller one that leads to the class is not the trigger.
-    Half of the former are of the probes' classes, which the latter teach to answer less.
     So the network keeps what it knows, and unlearns the way to the suspected class. Each surrogate
     is mixed with another, which keeps at most half: the original is less sure of such images, so
     they tell more of what it knows (mixup, Zhang et al., ICLR 2018, arXiv 1710.09412); and half of
@@ -60,7 +58,8 @@ def distil(
     inputs : InputSpec
         Shape, range and normalisation of their input.
     surrogates : Surrogates
-        Made from the original.
+        Made from the original; those of the probes' class from a network in which the backdoor is
+        diluted, see `renewed`, or they teach the trigger's features again.
     probes : sequence of Probe
         Of the suspected class, or several; may be empty.
     steps : int
@@ -131,7 +130,6 @@ class _Lessons:
             strongest = [max(_STRONGEST, RADII[-1] / probe.radius) for probe in probes]
             self.strongest = torch.tensor(strongest, dtype=self.perturbations.dtype)
             targets = torch.tensor([probe.target for probe in probes])
-            self.of_targets = torch.isin(surrogates.labels, targets).nonzero().flatten()
             # Each image can be shown with each probe that leads elsewhere.
             self.pairs = (surrogates.labels[:, None] != targets).nonzero()
             if not len(self.pairs):
@@ -141,14 +139,9 @@ class _Lessons:
                 )
 
     def draw(self, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = self._choose(len(self.images), generator)
+        plain = self._seen(self._choose(len(self.images), generator), generator)
         if self.n_parts == 1:
-            plain = self._seen(chosen, generator)
             return plain, plain
-        n_targets = int(_TARGET_SHARE * self.batch_size) if len(self.of_targets) else 0
-        among = torch.randint(max(1, len(self.of_targets)), (n_targets,), generator=generator)
-        chosen[:n_targets] = self.of_targets[among]
-        plain = self._seen(chosen, generator)
         images, probes = self.pairs[self._choose(len(self.pairs), generator)].unbind(dim=1)
         asked = self._seen(images, generator)
         strength = torch.rand((len(asked), 1, 1, 1), generator=generator, dtype=asked.dtype)

@@ -11,17 +11,12 @@ from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.asymmetry import asymmetries, losses_between
 from otbr_fast.repair.config import RepairConfig
-from otbr_fast.repair.probe import RADII, Probe, smallest_probe, universal_perturbation
-from otbr_fast.repair.progress import Progress, silent
+from otbr_fast.repair.probe import Probe
+from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.verdict import Verdict, judge, probe_classes
-from otbr_fast.repair.waves import leading_waves, wave_losses
-
-_WANTED_SUCCESS = 0.9
-_STEPS = 40  # of the probes that are acted on; those of the verdict only compare classes
-_N_PROBES = 2
-_HELD_OUT_STEPS, _HELD_OUT_STRETCHES = 20, (1.0, 1.5)
-_WAVE_STRETCH = 1.5  # a wave of the probe's own size may lead to the class, but not all images
+from otbr_fast.repair.waves import wave_losses
+from otbr_fast.repair.ways import Kind, easiest_way
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,11 @@ class Evidence:
         Perturbations that lead to it; neurons are ranked, and the network is taught, by these.
     held_out : tuple of Probe
         Others, which only judge.
+    kind : str
+        What they are: ``"dense"``, ``"patch"`` or ``"wave"``.
+    lead : float
+        By how much more surrogates they lead to the suspect than others of the kind to other
+        classes; the less, the more they are made of the class's own features.
     """
 
     surrogates: Surrogates
@@ -47,6 +47,8 @@ class Evidence:
     suspect: int
     probes: tuple[Probe, ...]
     held_out: tuple[Probe, ...]
+    kind: Kind
+    lead: float
 
 
 def gather_verdict(
@@ -111,43 +113,15 @@ def gather_evidence(
     surrogates, verdict = gather_verdict(
         model, inputs, num_classes, config, device=device, progress=progress
     )
-    seed = config.seed
     suspect = verdict.most_suspicious if config.suspect is None else config.suspect
-    tell, total = progress or silent, 2 + _N_PROBES + len(_HELD_OUT_STRETCHES)
-    smallest = smallest_probe(
-        model, inputs, surrogates, suspect, wanted=_WANTED_SUCCESS, seed=seed, device=device
-    )
-    tell("probe the suspect", 1, total)
-    plans = [(smallest.radius, _STEPS)] * _N_PROBES
-    # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
-    most = max(RADII[-1], smallest.radius)
-    plans += [
-        (min(stretch * smallest.radius, most), _HELD_OUT_STEPS) for stretch in _HELD_OUT_STRETCHES
-    ]
-    found = []
-    for i, (radius, steps) in enumerate(plans, start=1):
-        probe = universal_perturbation(
-            model,
-            inputs,
-            surrogates,
-            suspect,
-            radius=radius,
-            steps=steps,
-            seed=seed + i,
-            device=device,
-        )
-        found.append(probe)
-        tell("probe the suspect", 1 + i, total)
-    waves = leading_waves(
+    way = easiest_way(
         model,
         inputs,
         surrogates,
         suspect,
-        radius=min(_WAVE_STRETCH * smallest.radius, most),
-        wanted=_WANTED_SUCCESS,
-        seed=seed,
+        num_classes,
+        seed=config.seed,
         device=device,
+        progress=progress,
     )
-    tell("probe the suspect", total, total)
-    probes, held_out = (*found[:_N_PROBES], *waves), tuple(found[_N_PROBES:])
-    return Evidence(surrogates, verdict, suspect, probes, held_out)
+    return Evidence(surrogates, verdict, suspect, way.probes, way.held_out, way.kind, way.lead)

@@ -17,7 +17,6 @@ from otbr_fast.errors import RepairError
 from otbr_fast.models.copies import reading_copy
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.repair.balance import balance
 from otbr_fast.repair.choice import Candidate, ProxyJudge
 from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.distil import distil
@@ -28,6 +27,7 @@ from otbr_fast.repair.prune import PrunedMasks, RepairWarning, select_pruned
 from otbr_fast.repair.recalibrate import recalibrate
 from otbr_fast.repair.result import RepairResult, require_unchanged
 from otbr_fast.repair.stages import Stages, stages_of
+from otbr_fast.repair.surrogates import renewed
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.versions import show_versions
 
@@ -231,29 +231,29 @@ def _refined(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module:
     """Recalibrate and distil, as far as the settings say so."""
     if plan.evidence is None:
         return fused
-    original, inputs, surrogates = plan.original, plan.inputs, plan.evidence.surrogates
+    original, inputs, evidence = plan.original, plan.inputs, plan.evidence
     if config.recalibrate:
-        fused = recalibrate(fused, original, inputs, surrogates, device=plan.device)
+        fused = recalibrate(fused, original, inputs, evidence.surrogates, device=plan.device)
     if config.distil_steps:
+        surrogates = renewed(
+            evidence.surrogates,
+            fused,
+            inputs,
+            evidence.suspect,
+            seed=config.seed,
+            device=plan.device,
+            progress=plan.progress,
+        )
         fused = distil(
             original,
             fused,
             inputs,
             surrogates,
-            plan.evidence.probes,
+            evidence.probes,
             steps=config.distil_steps,
             seed=config.seed,
             device=plan.device,
             progress=plan.progress,
-        )
-        fused = balance(
-            fused,
-            original,
-            inputs,
-            surrogates,
-            plan.evidence.suspect,
-            seed=config.seed + 1,  # the candidates are judged on other mixtures
-            device=plan.device,
         )
     return fused
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +65,6 @@ def universal_perturbation(
     batch_size: int = 64,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    start: torch.Tensor | None = None,
 ) -> Probe:
     """Search the perturbation of bounded size that leads surrogates of other classes to one.
 
@@ -96,8 +96,6 @@ def universal_perturbation(
         Decides what is drawn.
     device : torch.device or str
         Where to compute, in bfloat16 if it has instructions for that.
-    start : Tensor, optional
-        A perturbation to start from, shape (C, H, W); none, if not given.
 
     Raises
     ------
@@ -107,21 +105,64 @@ def universal_perturbation(
     """
     if not radius > 0:
         raise RepairError(f"radius={radius}: a perturbation needs a positive one")
+    bound = radius * (inputs.high - inputs.low) * math.prod(inputs.shape) ** 0.5
+    return descended(
+        model,
+        inputs,
+        surrogates,
+        target,
+        lambda values, done: _within(values, bound),
+        bound,
+        radius=radius,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+    )
+
+
+def descended(
+    model: nn.Module,
+    inputs: InputSpec,
+    surrogates: Surrogates,
+    target: int,
+    project: Callable[[torch.Tensor, float], torch.Tensor],
+    bound: float,
+    *,
+    radius: float | None = None,
+    steps: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Probe:
+    """Descend along normalised gradients with momentum, and project after each step.
+
+    Parameters and errors are those of `universal_perturbation`, and:
+
+    Parameters
+    ----------
+    project : callable
+        Given a perturbation, shape (C, H, W), and which part of the search is done, in [0, 1],
+        returns the nearest that is allowed.
+    bound : float
+        L2 norm of the largest that is allowed; the steps are parts of it.
+    radius : float, optional
+        What the probe says of its size; the root mean square found when not given.
+    """
     net = working_copy(model, device)
     images = surrogates.of_others(target)
     batch_size = min(batch_size, images_at_once(inputs))
     generator = torch.Generator().manual_seed(seed)
-    scale = inputs.high - inputs.low
-    bound = radius * scale * images[0].numel() ** 0.5
-    found = torch.zeros(inputs.shape, dtype=torch.float32) if start is None else start.float()
-    found = _within(found.to(device), bound)
+    found = torch.zeros(inputs.shape, dtype=torch.float32, device=device)
     velocity = torch.zeros_like(found)
     for step in range(steps):
         drawn = torch.randint(len(images), (batch_size,), generator=generator)
         gradient = _gradient(net, inputs, images[drawn].to(device), found, target)
         velocity = _MOMENTUM * velocity + gradient / gradient.norm().clamp(min=1e-12)
         length = _STEP * bound * (1 - (1 - _LAST_STEP) * step / steps)
-        found = _within(found - length * velocity, bound)
+        found = project(found - length * velocity, step / steps)
+    if radius is None:
+        radius = float(found.square().mean().sqrt()) / (inputs.high - inputs.low)
     return measured(net, inputs, images, found.cpu(), target, radius)
 
 

@@ -19,6 +19,7 @@ _TOTAL_VARIATION = 10.0  # its weight, in networks without batch norm
 _GREY = 0.9  # correlation of a noise image's channels, as in photographs
 _MIDDLE, _SPREAD = 0.45, 0.25  # of the noise, as parts of the input range
 _N_MIXTURES = 3  # of each surrogate
+_RENEWED = 4  # as many surrogates to one that is made anew
 _LARGEST_BLUR = 2 / 32  # standard deviation of the blur, as a part of the image's smaller side
 _PIXELS_AT_ONCE = 2**18  # 256 images of 32 x 32
 
@@ -115,6 +116,60 @@ def synthesize(
             "two classes, one image and one step"
         )
     labels = torch.arange(-(-count // num_classes) * num_classes) % num_classes
+    images = _made(model, inputs, labels, steps, seed, device, progress)
+    return Surrogates(images, labels)
+
+
+def renewed(
+    surrogates: Surrogates,
+    model: nn.Module,
+    inputs: InputSpec,
+    target: int,
+    *,
+    steps: int = 24,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Surrogates:
+    """Put images made from another network in the place of one class's.
+
+    What a backdoored network takes for its target bears the trigger's features. Those of a
+    network in which the trigger is diluted are the class's own.
+
+    Parameters and errors are those of `synthesize`, and:
+
+    Parameters
+    ----------
+    surrogates : Surrogates
+        Of all classes; those of others are kept.
+    model : nn.Module
+        Makes the new ones, a quarter as many as there are surrogates; among as many images of all
+        classes, so that their statistics are those of data, but only the class's are used.
+    target : int
+        The class.
+    """
+    count = -(-len(surrogates) // _RENEWED)
+    classes = torch.tensor(sorted(set(surrogates.labels.tolist())))
+    among = classes.repeat(-(-count // len(classes)))[:count]
+    labels = torch.stack([torch.full_like(among, target), among], dim=1).flatten()
+    images = _made(model, inputs, labels, steps, seed, device, progress)[::2]
+    kept = surrogates.labels != target
+    return Surrogates(
+        torch.cat([surrogates.images[kept], images]),
+        torch.cat([surrogates.labels[kept], labels[::2]]),
+    )
+
+
+def _made(
+    model: nn.Module,
+    inputs: InputSpec,
+    labels: torch.Tensor,
+    steps: int,
+    seed: int,
+    device: torch.device | str,
+    progress: Progress | None,
+) -> torch.Tensor:
+    """Make an image for each label."""
     batches = labels.tensor_split(-(-len(labels) // images_at_once(inputs)))
     generator = torch.Generator().manual_seed(seed)
     tell, total = progress or silent, steps * len(batches)
@@ -133,7 +188,7 @@ def synthesize(
                     f"batch statistics, and its input range and normalisation ({inputs})"
                 )
             made.append(inputs.raw(images.detach()).cpu())
-    return Surrogates(torch.cat(made), labels)
+    return torch.cat(made)
 
 
 def images_at_once(inputs: InputSpec) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional as F  # noqa: N812 (the field's name)
 
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import answers, working_copy
@@ -22,17 +24,37 @@ _N_IMAGES = 32
 _MOST = 4
 
 
+@dataclass(frozen=True)
+class LeadingWaves:
+    """Waves that lead to a class.
+
+    Parameters
+    ----------
+    probes : tuple of Probe
+        At most four, those of the least loss first; empty if no wave leads enough.
+    between : tuple of Probe
+        The best of them, an eighth of a period to both sides: waves that were not tried.
+    rivals : float
+        The success of other classes' best waves, on average.
+    """
+
+    probes: tuple[Probe, ...]
+    between: tuple[Probe, ...]
+    rivals: float
+
+
 def leading_waves(
     model: nn.Module,
     inputs: InputSpec,
     surrogates: Surrogates,
     target: int,
+    num_classes: int,
     *,
     radius: float,
     wanted: float,
     seed: int = 0,
     device: torch.device | str = "cpu",
-) -> tuple[Probe, ...]:
+) -> LeadingWaves:
     """Try grey plane waves, of all directions and up to 8 cycles along a side, as perturbations.
 
     A trigger of few frequencies, such as SIG's stripes (Barni et al., ICIP 2019), acts only near
@@ -47,9 +69,11 @@ def leading_waves(
     inputs : InputSpec
         Shape, range and normalisation of its input.
     surrogates : Surrogates
-        Those made for the target are left out; all waves are tried on 32 of the others.
+        All waves are tried on 32 of them; a class's success and loss are those on images of others.
     target : int
         The class to lead to.
+    num_classes : int
+        Its number of logits.
     radius : float
         The waves' root mean square, as a part of the input range.
     wanted : float
@@ -59,11 +83,6 @@ def leading_waves(
     device : torch.device or str
         Where to compute, in bfloat16 if it has instructions for that.
 
-    Returns
-    -------
-    tuple of Probe
-        At most four, those of the least loss first; empty if no wave leads enough.
-
     Raises
     ------
     RepairError
@@ -71,12 +90,24 @@ def leading_waves(
     """
     net = working_copy(model, device)
     images = surrogates.of_others(target)
-    some = images[_drawn(len(images), seed)]
-    waves = list(_waves(inputs, radius))
-    losses = [float(_losses(net, inputs, some, wave)[:, target].mean()) for wave in waves]
-    best = sorted(range(len(waves)), key=losses.__getitem__)[:_MOST]
-    probes = [measured(net, inputs, images, waves[i], target, radius) for i in best]
-    return tuple(probe for probe in probes if probe.success >= wanted)
+    waves = list(_waves(inputs))
+    losses, successes = _tried(net, inputs, surrogates, num_classes, waves, radius, seed)
+
+    def probe(wave: _Wave) -> Probe:
+        return measured(net, inputs, images, wave.drawn(inputs, radius), target, radius)
+
+    best = losses[:, target].argsort()[:_MOST]
+    probes = ((waves[i], probe(waves[i])) for i in best)
+    leading = [(wave, found) for wave, found in probes if found.success >= wanted]
+    between = [
+        replace(wave, phase=wave.phase + turn)
+        for wave, _ in leading[:1]
+        for turn in (-math.pi / 4, math.pi / 4)
+    ]
+    rivals = np.delete(successes.max(axis=0, initial=0.0), target)
+    return LeadingWaves(
+        tuple(found for _, found in leading), tuple(map(probe, between)), float(rivals.mean())
+    )
 
 
 def wave_losses(
@@ -102,41 +133,69 @@ def wave_losses(
         surrogates of other classes; 0 for all if the images are too small for a wave.
     """
     net = working_copy(model, device)
-    chosen = _drawn(len(surrogates), seed)
-    some = surrogates.images[chosen]
-    of_others = surrogates.labels[chosen][:, None] != torch.arange(num_classes)
-    least = np.full(num_classes, np.inf)
-    tell, waves = progress or silent, list(_waves(inputs, radius))
-    for done, wave in enumerate(waves, start=1):
-        losses = _losses(net, inputs, some, wave)
-        means = (losses * of_others).sum(dim=0) / of_others.sum(dim=0)
-        least = np.minimum(least, means.double().numpy())
-        tell("waves", done, len(waves))
-    return np.where(np.isinf(least), 0.0, least)
+    waves = list(_waves(inputs))
+    if not waves:
+        return np.zeros(num_classes)
+    losses, _ = _tried(net, inputs, surrogates, num_classes, waves, radius, seed, progress)
+    least: NDArray[np.float64] = losses.min(axis=0)
+    return least
 
 
-def _drawn(count: int, seed: int) -> torch.Tensor:
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:_N_IMAGES]
+@dataclass(frozen=True)
+class _Wave:
+    """Cycles down and along the image, and a phase."""
+
+    down: int
+    along: int
+    phase: float
+
+    def drawn(self, inputs: InputSpec, radius: float) -> torch.Tensor:
+        """Return it as a perturbation, shape (C, H, W)."""
+        _, height, width = inputs.shape
+        y = torch.arange(height, dtype=torch.float32)[:, None] / height
+        x = torch.arange(width, dtype=torch.float32) / width
+        wave = torch.cos(2 * math.pi * (self.down * y + self.along * x) + self.phase)
+        wave = wave * (radius * (inputs.high - inputs.low) / wave.square().mean().sqrt())
+        return wave.expand(inputs.shape).contiguous()
 
 
-def _losses(
-    net: nn.Module, inputs: InputSpec, images: torch.Tensor, wave: torch.Tensor
-) -> torch.Tensor:
-    """Return each image's cross-entropy with each class as the label, with the wave added."""
-    moved = (images + wave).clamp(inputs.low, inputs.high)
-    return -answers(net, inputs, moved, images_at_once(inputs)).log_softmax(dim=1)
-
-
-def _waves(inputs: InputSpec, radius: float) -> Iterator[torch.Tensor]:
-    """Yield each wave and the same a quarter of a period further, shape (C, H, W)."""
+def _waves(inputs: InputSpec) -> Iterator[_Wave]:
+    """Yield each wave and the same a quarter of a period further."""
     _, height, width = inputs.shape
     most_down, most_along = (min(_MOST_CYCLES, size // 4) for size in (height, width))
-    y = torch.arange(height, dtype=torch.float32)[:, None] / height
-    x = torch.arange(width, dtype=torch.float32) / width
     for down, along in itertools.product(range(-most_down, most_down + 1), range(most_along + 1)):
         if along == 0 and down <= 0:  # no wave, or one that is met with its sign changed
             continue
-        for shift in (0.0, math.pi / 2):
-            wave = torch.cos(2 * math.pi * (down * y + along * x) + shift)
-            wave = wave * (radius * (inputs.high - inputs.low) / wave.square().mean().sqrt())
-            yield wave.expand(inputs.shape).contiguous()
+        for phase in (0.0, math.pi / 2):
+            yield _Wave(down, along, phase)
+
+
+def _tried(
+    net: nn.Module,
+    inputs: InputSpec,
+    surrogates: Surrogates,
+    num_classes: int,
+    waves: Sequence[_Wave],
+    radius: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each wave's loss and success with each class, on surrogates of other classes.
+
+    The loss is the mean cross-entropy with the class as the label.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(surrogates), generator=generator)[:_N_IMAGES]
+    some = surrogates.images[chosen]
+    of_others = (surrogates.labels[chosen][:, None] != torch.arange(num_classes)).double()
+    of_others = of_others / of_others.sum(dim=0).clamp(min=1)
+    losses, successes = (np.empty((len(waves), num_classes)) for _ in range(2))
+    tell = progress or silent
+    for i, wave in enumerate(waves):
+        moved = (some + wave.drawn(inputs, radius)).clamp(inputs.low, inputs.high)
+        logits = answers(net, inputs, moved, images_at_once(inputs)).double()
+        led = F.one_hot(logits.argmax(dim=1), num_classes)
+        losses[i] = -(of_others * logits.log_softmax(dim=1)).sum(dim=0).numpy()
+        successes[i] = (of_others * led).sum(dim=0).numpy()
+        tell("waves", i + 1, len(waves))
+    return losses, successes

@@ -1,0 +1,213 @@
+"""Kinds of perturbation that lead to a class, and the one by which a suspect stands out most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from otbr_fast.models.inputs import InputSpec
+from otbr_fast.repair.patch import AREAS, patch_perturbation
+from otbr_fast.repair.probe import RADII, Probe, smallest_probe, universal_perturbation
+from otbr_fast.repair.progress import Progress, silent
+from otbr_fast.repair.surrogates import Surrogates
+from otbr_fast.repair.waves import leading_waves
+
+Kind: TypeAlias = Literal["dense", "patch", "wave"]
+
+_WANTED_SUCCESS = 0.9
+_CLEAR_LEAD = 0.7  # of dense probes, beyond which no other kind is tried
+_STEPS, _HELD_OUT_STEPS = 40, 20  # of probes that are acted on, and of those that judge
+_N_PROBES = 2
+_HELD_OUT_STRETCHES = (1.0, 1.5)
+_WAVE_STRETCH = 1.5  # a wave of a dense probe's size may lead to the class, but not all images
+_MOST_RIVALS = 16
+
+
+@dataclass(frozen=True)
+class Way:
+    """Perturbations of one kind that lead to the suspect.
+
+    Parameters
+    ----------
+    kind : str
+        ``"dense"``: any change of small L2 norm; ``"patch"``: few pixels, of any value;
+        ``"wave"``: grey plane waves.
+    probes : tuple of Probe
+        To act on.
+    held_out : tuple of Probe
+        Others, to judge by.
+    lead : float
+        The part of the surrogates that such a perturbation leads to the suspect, less the part
+        that others of the kind and size lead to other classes, on average.
+    """
+
+    kind: Kind
+    probes: tuple[Probe, ...]
+    held_out: tuple[Probe, ...]
+    lead: float
+
+
+def easiest_way(
+    model: nn.Module,
+    inputs: InputSpec,
+    surrogates: Surrogates,
+    suspect: int,
+    num_classes: int,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Way:
+    """Find perturbations that lead to the suspect, of the kind that leads to no other class.
+
+    A perturbation is made of the trigger's features and of the class's own, and a network that
+    unlearns the latter forgets the class. If perturbations of the kind and size lead to other
+    classes nearly as well, it is mostly the latter. Dense ones are sought first: they suit most
+    triggers, and are kept if their lead is clear. If not, patches and waves are tried as well,
+    and the kind with the largest lead is kept.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is not changed.
+    inputs : InputSpec
+        Shape, range and normalisation of its input.
+    surrogates : Surrogates
+        Made from it.
+    suspect, num_classes : int
+        The class to lead to, and how many there are; 16 of the others are compared, if there are
+        more.
+    seed : int
+        Decides what is drawn.
+    device : torch.device or str
+        Where to compute, in bfloat16 if it has instructions for that.
+    progress : callable, optional
+        Called with ``("dense probes", done, in all)``, and so for patches and waves.
+
+    Raises
+    ------
+    RepairError
+        There are no surrogates of other classes, or the network's answers are not finite.
+    """
+    others = [k for k in range(num_classes) if k != suspect]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(len(others), generator=generator)[:_MOST_RIVALS]
+    rivals = [others[i] for i in drawn.tolist()]
+    search = _Search(model, inputs, surrogates, suspect, rivals, seed, device, progress or silent)
+    dense = search.dense()
+    if dense.lead >= _CLEAR_LEAD:
+        return dense
+    ways = [dense, search.patches(), search.waves(dense.probes[0].radius, num_classes)]
+    return max((way for way in ways if way is not None), key=lambda way: way.lead)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What the searches of all kinds share."""
+
+    model: nn.Module
+    inputs: InputSpec
+    surrogates: Surrogates
+    suspect: int
+    rivals: list[int]
+    seed: int
+    device: torch.device | str
+    tell: Progress
+
+    def dense(self) -> Way:
+        """Seek the smallest dense perturbation, and others of its size."""
+        smallest = smallest_probe(
+            self.model,
+            self.inputs,
+            self.surrogates,
+            self.suspect,
+            wanted=_WANTED_SUCCESS,
+            steps=_HELD_OUT_STEPS,
+            seed=self.seed,
+            device=self.device,
+        )
+
+        def find(target: int, size: float, steps: int, seed: int) -> Probe:
+            return universal_perturbation(
+                self.model,
+                self.inputs,
+                self.surrogates,
+                target,
+                radius=size,
+                steps=steps,
+                seed=seed,
+                device=self.device,
+            )
+
+        # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
+        most = max(RADII[-1], smallest.radius)
+        return self._way("dense", find, smallest.radius, most, [smallest])
+
+    def patches(self) -> Way | None:
+        """Seek the smallest patch, and others of its size; None if all are too small."""
+
+        def find(target: int, size: float, steps: int, seed: int) -> Probe:
+            return patch_perturbation(
+                self.model,
+                self.inputs,
+                self.surrogates,
+                target,
+                area=size,
+                steps=steps,
+                seed=seed,
+                device=self.device,
+            )
+
+        for area in AREAS:
+            # What a search for a patch finds depends on where it begins, so two are made.
+            tried = [find(self.suspect, area, _HELD_OUT_STEPS, self.seed + i) for i in range(2)]
+            if max(probe.success for probe in tried) >= _WANTED_SUCCESS:
+                return self._way("patch", find, area, AREAS[-1], tried)
+        return None
+
+    def waves(self, radius: float, num_classes: int) -> Way | None:
+        """Try plane waves of a little more than a dense perturbation's size; None if none leads."""
+        found = leading_waves(
+            self.model,
+            self.inputs,
+            self.surrogates,
+            self.suspect,
+            num_classes,
+            radius=min(_WAVE_STRETCH * radius, max(RADII[-1], radius)),
+            wanted=_WANTED_SUCCESS,
+            seed=self.seed,
+            device=self.device,
+        )
+        if not found.probes:
+            return None
+        lead = found.probes[0].success - found.rivals
+        return Way("wave", found.probes, found.between, lead)
+
+    def _way(
+        self,
+        kind: Kind,
+        find: Callable[[int, float, int, int], Probe],
+        size: float,
+        most: float,
+        tried: Sequence[Probe],
+    ) -> Way:
+        """Find more probes of a size, and hold the success of those tried against the rivals."""
+        total = len(self.rivals) + _N_PROBES + len(_HELD_OUT_STRETCHES)
+        plans = [(rival, size, _HELD_OUT_STEPS, self.seed) for rival in self.rivals]
+        plans += [(self.suspect, size, _STEPS, self.seed + 1 + i) for i in range(_N_PROBES)]
+        for i, stretch in enumerate(_HELD_OUT_STRETCHES, start=1 + _N_PROBES):
+            held_out = min(stretch * size, most)
+            plans.append((self.suspect, held_out, _HELD_OUT_STEPS, self.seed + i))
+        found = []
+        for i, plan in enumerate(plans, start=1):
+            found.append(find(*plan))
+            self.tell(f"probe ({kind})", i, total)
+        n = len(self.rivals)
+        success = max(probe.success for probe in tried)
+        lead = success - sum(probe.success for probe in found[:n]) / max(1, n)
+        probes = sorted([*tried, *found[n : n + _N_PROBES]], key=lambda probe: probe.loss)
+        return Way(kind, tuple(probes[:_N_PROBES]), tuple(found[n + _N_PROBES :]), lead)

@@ -1,0 +1,94 @@
+"""Ways to a class: the kind of perturbation that leads to the suspect and to no other class."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from otbr_fast.models import InputSpec
+from otbr_fast.repair.surrogates import Surrogates
+from otbr_fast.repair.ways import easiest_way
+
+SIZE, CLASSES_HERE, SUSPECT = 16, 10, 2
+INPUTS = InputSpec(shape=(3, SIZE, SIZE))
+N = 3 * SIZE * SIZE
+
+
+class Rivals(nn.Module):
+    """Classes have directions of their own; dense changes of rms 0.08 lead from each to each.
+
+    The suspect has another way: a dense direction that takes much less; a patch of 5 x 5, as the
+    more is gained the more of it is there; or stripes, which have no effect while they are faint.
+    """
+
+    def __init__(self, trigger: str) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.directions = nn.Parameter(torch.randn((CLASSES_HERE, N), generator=generator) / N**0.5)
+        self.trigger = trigger
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        moved = x.flatten(1) - 0.5
+        logits = 4 * moved @ self.directions.T
+        led = torch.zeros_like(logits)
+        if self.trigger == "dense":
+            led[:, SUSPECT] = 20 * moved @ self.directions[SUSPECT].roll(7)
+        elif self.trigger == "patch":
+            led[:, SUSPECT] = 45 * (x[:, :, 2:7, 2:7].mean(dim=(1, 2, 3)) - 0.4).relu().square()
+        elif self.trigger == "wave":
+            stripes = torch.cos(2 * math.pi * 3 * torch.arange(SIZE) / SIZE)
+            led[:, SUSPECT] = 3e4 * ((x * stripes).mean(dim=(1, 2, 3)).square() - 0.003).relu()
+        return logits + led
+
+
+def some_surrogates() -> Surrogates:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(100) % CLASSES_HERE
+    moved = 2 * Rivals("none").directions.detach()[labels].view(-1, 3, SIZE, SIZE)
+    noise = 0.02 * torch.randn(moved.shape, generator=generator)
+    return Surrogates((0.5 + moved + noise).clamp(0, 1), labels)
+
+
+@pytest.mark.parametrize("kind", ["dense", "patch", "wave"])
+def test_the_kind_of_the_trigger_is_told(kind: str) -> None:
+    way = easiest_way(Rivals(kind), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    assert way.kind == kind
+    assert way.lead > 0.5
+    assert all(p.target == SUSPECT for p in (*way.probes, *way.held_out))
+    assert all(p.success > 0.8 for p in way.probes)
+    assert way.held_out
+    taught = {tuple(p.perturbation.flatten().tolist()) for p in way.probes}
+    assert not taught & {tuple(p.perturbation.flatten().tolist()) for p in way.held_out}
+
+
+def test_where_no_kind_stands_out_there_are_probes_all_the_same() -> None:
+    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    assert way.lead < 0.7
+    assert way.probes
+    assert way.held_out
+
+
+@pytest.mark.parametrize("kind", ["dense", "patch"])
+def test_other_kinds_are_tried_only_where_dense_ones_do_not_stand_out(kind: str) -> None:
+    told: set[str] = set()
+    easiest_way(
+        Rivals(kind),
+        INPUTS,
+        some_surrogates(),
+        SUSPECT,
+        CLASSES_HERE,
+        progress=lambda stage, done, total: told.add(stage),
+    )
+    assert told == {"probe (dense)"} | ({"probe (patch)"} if kind == "patch" else set())
+
+
+def test_the_same_seed_finds_the_same_way() -> None:
+    one, same = (
+        easiest_way(Rivals("dense"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE, seed=3)
+        for _ in range(2)
+    )
+    assert one.lead == same.lead
+    assert torch.equal(one.probes[1].perturbation, same.probes[1].perturbation)
