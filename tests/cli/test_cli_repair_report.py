@@ -125,7 +125,7 @@ def test_timings_tell_each_stage_once(blind: tuple[Path, dict[str, Any]]) -> Non
     timings = json.loads((folder / "page.json").read_text())["provenance"]["timings"]
     stages = [timing["stage"] for timing in timings]
     assert len(stages) == len(set(stages))
-    assert {"probe", "probe the suspect", "transport", "the rest"} <= set(stages)
+    assert {"probe", "probe (dense)", "renew", "transport", "the rest"} <= set(stages)
     assert all(timing["seconds"] >= 0 for timing in timings)
 
 

@@ -214,6 +214,6 @@ def test_one_classs_images_are_made_anew_from_another_network(attacked: Trained)
     assert len(new) == 50  # a quarter of 200
     assert (run(swapped, inputs, new).argmax(dim=1) == 3).float().mean() > 0.5
     assert (run(attacked.model, inputs, new).argmax(dim=1) == 8).float().mean() > 0.5
-    assert told[-1] == ("synthesize", 24, 24)
+    assert told[-1] == ("renew", 24, 24)
     again = renewed(made, swapped, inputs, 3, seed=4)
     assert torch.equal(again.images, after.images)

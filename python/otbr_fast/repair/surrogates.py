@@ -116,7 +116,7 @@ def synthesize(
             "two classes, one image and one step"
         )
     labels = torch.arange(-(-count // num_classes) * num_classes) % num_classes
-    images = _made(model, inputs, labels, steps, seed, device, progress)
+    images = _made(model, inputs, labels, steps, seed, device, progress, "synthesize")
     return Surrogates(images, labels)
 
 
@@ -136,7 +136,7 @@ def renewed(
     What a backdoored network takes for its target bears the trigger's features. Those of a
     network in which the trigger is diluted are the class's own.
 
-    Parameters and errors are those of `synthesize`, and:
+    Parameters and errors are those of `synthesize`, but progress is told of as ``"renew"``, and:
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def renewed(
     classes = torch.tensor(sorted(set(surrogates.labels.tolist())))
     among = classes.repeat(-(-count // len(classes)))[:count]
     labels = torch.stack([torch.full_like(among, target), among], dim=1).flatten()
-    images = _made(model, inputs, labels, steps, seed, device, progress)[::2]
+    images = _made(model, inputs, labels, steps, seed, device, progress, "renew")[::2]
     kept = surrogates.labels != target
     return Surrogates(
         torch.cat([surrogates.images[kept], images]),
@@ -168,8 +168,9 @@ def _made(
     seed: int,
     device: torch.device | str,
     progress: Progress | None,
+    stage: str,
 ) -> torch.Tensor:
-    """Make an image for each label."""
+    """Make an image for each label, and tell of the steps by the stage's name."""
     batches = labels.tensor_split(-(-len(labels) // images_at_once(inputs)))
     generator = torch.Generator().manual_seed(seed)
     tell, total = progress or silent, steps * len(batches)
@@ -181,7 +182,7 @@ def _made(
             for step in range(steps):
                 optimizer.param_groups[0]["lr"] = _LR * (1 - (1 - _LAST_LR) * step / steps)
                 _improve(images, batch.to(device), gap, inputs, optimizer, generator)
-                tell("synthesize", i * steps + step + 1, total)
+                tell(stage, i * steps + step + 1, total)
             if not bool(torch.isfinite(images).all()):
                 raise RepairError(
                     "the loss of the surrogates is not finite: check the network's weights and "
