@@ -130,7 +130,16 @@ def full_report(*, is_measured: bool = True) -> RepairReport:
         layers=(layer(), layer("conv2", 6, 0)),
         plan=plan_map("conv1", np.eye(4) / 4, mask),
         surrogates=(Example(image=image(), before=0, after=0),),
-        probes=(Probe(target=1, image=image(), amplification=10.0, examples=(example,)),),
+        probes=(
+            Probe(
+                target=1,
+                kind="patch",
+                lead=0.87,
+                image=image(),
+                amplification=10.0,
+                examples=(example,),
+            ),
+        ),
         triggered=(example,) if is_measured else (),
         provenance=Provenance(
             command="otbr-fast repair model.safetensors",

@@ -323,6 +323,11 @@ def _show(result: RepairResult, outputs: _Outputs) -> None:
             "backdoor; --gamma or --suspect repairs all the same."
         )
     else:
+        if result.evidence is not None:
+            print_text(
+                f"Repaired against class {result.evidence.suspect}, by {result.evidence.kind} "
+                f"probes (lead over other classes {result.evidence.lead:.2f})."
+            )
         console.print(layer_table(result.layers))
         if result.candidates:
             console.print(candidate_table(result.candidates, (result.gamma, result.lambda_)))

@@ -178,6 +178,7 @@ class RepairResult:
             "layers": [asdict(layer) for layer in self.layers],
             "verdict": self.evidence and asdict(self.evidence.verdict),
             "suspect": self.evidence and self.evidence.suspect,
+            "probes": self.evidence and {"kind": self.evidence.kind, "lead": self.evidence.lead},
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "proxies_before": self.proxies_before and asdict(self.proxies_before),
             "device": self.device,

@@ -228,7 +228,11 @@ def _gallery(title: str, cards: Sequence[Card]) -> Gallery:
 
 def _probe_cards(probe: Probe, label: Callable[[int], str]) -> list[Card]:
     name = label(probe.target)
-    lines = [f"probe towards {name}", f"amplified {number(probe.amplification)} times"]
+    lines = [
+        f"{probe.kind} probe towards {name}",
+        f"lead over other classes {percent(probe.lead)}",
+        f"amplified {number(probe.amplification)} times",
+    ]
     images = [(probe.image, f"perturbation towards class {name}")]
     examples = (_card(example, label) for example in probe.examples)
     return [Card(images, lines, is_marked=True), *examples]

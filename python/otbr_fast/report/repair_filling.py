@@ -263,6 +263,8 @@ def _probe(evidence: Evidence, inputs: InputSpec) -> Probe:
         )
     return Probe(
         target=probe.target,
+        kind=evidence.kind,
+        lead=evidence.lead,
         image=png((0.5 + amplification * shown).numpy()),
         amplification=amplification,
         examples=examples,

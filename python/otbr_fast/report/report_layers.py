@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from otbr_fast.report.report_values import Number, Part, Png, Values
@@ -116,6 +118,10 @@ class Probe(Part):
     ----------
     target : int
         The class.
+    kind : str
+        ``"dense"``, ``"patch"`` or ``"wave"``.
+    lead : float
+        By how much more images such a perturbation leads to the class than to others.
     image : str
         The perturbation, amplified, around mid-grey; a PNG in base64.
     amplification : float
@@ -125,6 +131,8 @@ class Probe(Part):
     """
 
     target: int = Field(ge=0)
+    kind: Literal["dense", "patch", "wave"]
+    lead: float = Field(ge=-1, le=1)
     image: Png
     amplification: float = Field(gt=0)
     examples: tuple[Example, ...] = ()
