@@ -71,18 +71,25 @@ def test_where_no_kind_stands_out_there_are_probes_all_the_same() -> None:
     assert way.held_out
 
 
-@pytest.mark.parametrize("kind", ["dense", "patch"])
-def test_other_kinds_are_tried_only_where_dense_ones_do_not_stand_out(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "only_dense", "also"),
+    [("dense", False, set()), ("patch", False, {"probe (patch)"}), ("patch", True, set())],
+)
+def test_other_kinds_are_tried_only_where_dense_ones_do_not_stand_out(
+    kind: str, only_dense: bool, also: set[str]
+) -> None:
     told: set[str] = set()
-    easiest_way(
+    way = easiest_way(
         Rivals(kind),
         INPUTS,
         some_surrogates(),
         SUSPECT,
         CLASSES_HERE,
+        only_dense=only_dense,
         progress=lambda stage, done, total: told.add(stage),
     )
-    assert told == {"probe (dense)"} | ({"probe (patch)"} if kind == "patch" else set())
+    assert told == {"probe (dense)"} | also
+    assert (way.kind == "patch") == bool(also)
 
 
 def test_the_same_seed_finds_the_same_way() -> None:

@@ -126,6 +126,11 @@ class RepairConfig(BaseModel):
         stages = self.ranking == "response" or self.recalibrate or self.distil_steps > 0
         return stages or self.gamma == "auto"
 
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether to repair even a network without a sign."""
+        return self.gamma != "auto" or self.suspect is not None
+
     def but(self, **changes: object) -> Self:
         """Return these settings with some changed, checked again."""
         return self.model_validate({**self.model_dump(exclude_unset=True), **changes})

@@ -98,7 +98,7 @@ def gather_evidence(
     model : nn.Module
         It is not changed.
     config : RepairConfig
-        ``n_surrogates``, ``suspect`` and ``seed`` are used.
+        ``n_surrogates``, ``suspect``, ``gamma`` (whether it is given) and ``seed`` are used.
 
     Raises
     ------
@@ -120,6 +120,8 @@ def gather_evidence(
         surrogates,
         suspect,
         num_classes,
+        # Where nothing will be done, there is nothing that a better kind would better.
+        only_dense=verdict.suspect is None and not config.is_asked_for,
         seed=config.seed,
         device=device,
         progress=progress,

@@ -83,8 +83,7 @@ def repair(
     """
     plan = _prepare(model, inputs, config, num_classes, channels, device, progress)
     evidence = plan.evidence
-    is_asked = config.gamma != "auto" or config.suspect is not None
-    if not is_asked and evidence is not None and evidence.verdict.suspect is None:
+    if not config.is_asked_for and evidence is not None and evidence.verdict.suspect is None:
         return _untouched(plan)
     configs = _configs(config, config.gammas, config.lambdas)
     if len(configs) == 1 and len(configs[0]) == 1:

@@ -58,6 +58,7 @@ def easiest_way(
     suspect: int,
     num_classes: int,
     *,
+    only_dense: bool = False,
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -81,6 +82,8 @@ def easiest_way(
     suspect, num_classes : int
         The class to lead to, and how many there are; 16 of the others are compared, if there are
         more.
+    only_dense : bool
+        Try no other kind.
     seed : int
         Decides what is drawn.
     device : torch.device or str
@@ -99,7 +102,7 @@ def easiest_way(
     rivals = [others[i] for i in drawn.tolist()]
     search = _Search(model, inputs, surrogates, suspect, rivals, seed, device, progress or silent)
     dense = search.dense()
-    if dense.lead >= _CLEAR_LEAD:
+    if only_dense or dense.lead >= _CLEAR_LEAD:
         return dense
     ways = [dense, search.patches(), search.waves(dense.probes[0].radius, num_classes)]
     return max((way for way in ways if way is not None), key=lambda way: way.lead)
