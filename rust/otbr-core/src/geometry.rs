@@ -27,9 +27,9 @@ pub trait Geometry: Sync {
     /// Take what was found when all costs were read for another purpose: the largest absolute one,
     /// not finite where one is not.
     fn learn(&self, _extent: f64) {}
-    /// Read all costs of some rows for the first time, which brings them near where they are in memory:
-    /// what `learn` wants to know of them.
-    fn survey(&self, _rows: Range<usize>) -> f64 {
+    /// What `learn` wants to know of the costs that `stretch` does not give, where these are some of a larger
+    /// geometry's: some rows, and those between them, which `stretch` gives next and for the first time.
+    fn survey_beside(&self, _rows: Range<usize>) -> f64 {
         0.0
     }
     /// One cost; the same number that `stretch` gives.
@@ -64,10 +64,6 @@ impl<T: Scalar> Geometry for MatrixView<'_, T> {
 
     fn learn(&self, extent: f64) {
         self.learn(extent);
-    }
-
-    fn survey(&self, rows: Range<usize>) -> f64 {
-        self.survey(rows)
     }
 
     #[inline(always)]

@@ -1,6 +1,5 @@
 //! Checked input: a cost matrix and two marginals. A `Problem` that exists can be solved.
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::double_double::Dd;
@@ -81,11 +80,6 @@ impl<'a, T: Scalar> MatrixView<'a, T> {
         Ok(max_abs)
     }
 
-    /// Largest absolute entry of some rows, not finite where one is not.
-    pub(crate) fn survey(&self, rows: Range<usize>) -> f64 {
-        extent_of(&self.data[rows.start * self.cols..rows.end * self.cols])
-    }
-
     /// Take what was found when all entries were read for another purpose.
     pub(crate) fn learn(&self, extent: f64) {
         self.max_abs.get_or_init(|| extent);
@@ -147,11 +141,11 @@ pub(crate) fn largest_extent(extents: impl IntoIterator<Item = f64>) -> f64 {
     extents.into_iter().fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
 }
 
-/// The largest absolute value of many, and whether all are finite.
+/// The largest absolute value of many, not finite if one is not.
 #[derive(Default)]
 pub(crate) struct Extent {
-    largest: [f64; EXTENT_LANES],
-    poison: [f64; EXTENT_LANES],
+    /// As bits: those of numbers that are not finite are above all others.
+    largest: [i64; EXTENT_LANES],
 }
 
 const EXTENT_LANES: usize = 32;
@@ -186,14 +180,12 @@ impl Extent {
 
     #[inline(always)]
     fn take_one(&mut self, lane: usize, x: f64) {
-        self.largest[lane] = if x.abs() > self.largest[lane] { x.abs() } else { self.largest[lane] };
-        // A NaN loses every comparison; 0 · x is NaN for it and for infinity.
-        self.poison[lane] += 0.0 * x;
+        self.largest[lane] = self.largest[lane].max(x.abs().to_bits() as i64);
     }
 
-    /// The largest, or NaN where something was not finite.
+    /// The largest.
     pub fn value(&self) -> f64 {
-        self.largest.iter().fold(0.0, |a: f64, &b| a.max(b)) + self.poison.iter().sum::<f64>()
+        f64::from_bits(self.largest.iter().fold(0, |a, &b| a.max(b)) as u64)
     }
 }
 

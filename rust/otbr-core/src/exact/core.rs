@@ -27,60 +27,61 @@ impl<T: Scalar> Core<T> {
         }
     }
 
-    /// From the cells of each row, in order of columns and so many, and more in order of columns alone.
-    pub fn merged(lengths: &[u32], cells: &[(u32, T)], more: Vec<(u32, u32, T)>) -> Self {
-        let n = lengths.len();
-        let first = starts(n, more.iter().map(|c| c.0));
-        let (mut by_row, mut fill) = (vec![(0, T::ZERO); more.len()], first.clone());
-        for (i, j, cost) in more {
-            let place = &mut fill[i as usize];
-            by_row[*place] = (j, cost);
-            *place += 1;
-        }
-        let count = cells.len() + by_row.len();
-        let mut core =
-            Self { start: vec![0], cols: Vec::with_capacity(count), costs: Vec::with_capacity(count) };
-        let mut cells = cells;
-        for (i, &length) in lengths.iter().enumerate() {
-            let (mut own, rest) = cells.split_at(length as usize);
-            let mut others = &by_row[first[i]..first[i + 1]];
-            cells = rest;
-            loop {
-                let take_own = match (own.first(), others.first()) {
-                    (None, None) => break,
-                    (Some(x), Some(y)) => x.0 <= y.0,
-                    (own, _) => own.is_some(),
-                };
-                let from = if take_own { &mut own } else { &mut others };
-                let (j, cost) = from[0];
-                *from = &from[1..];
-                if core.cols[core.start[i]..].last() != Some(&j) {
-                    core.cols.push(j);
-                    core.costs.push(cost);
-                }
-            }
-            core.start.push(core.cols.len());
-        }
-        core
+    /// From the cells of all rows, columns in order, and how many each row has.
+    pub fn from_rows(lengths: &[u32], cols: Vec<u32>, costs: Vec<T>) -> Self {
+        let ends = lengths.iter().scan(0, |end, &length| {
+            *end += length as usize;
+            Some(*end)
+        });
+        Self { start: std::iter::once(0).chain(ends).collect(), cols, costs }
     }
 
-    /// With more cells.
+    /// With more cells, in any order.
     pub fn with(self, cells: &[Cell]) -> Self {
         if cells.is_empty() {
             return self;
         }
-        let mut all: Vec<(u32, u32, T)> = Vec::with_capacity(self.cols.len() + cells.len());
+        let first = starts(self.count(), cells.iter().map(|c| c.row as u32));
+        let (mut by_row, mut fill) = (vec![(0, T::ZERO); cells.len()], first.clone());
+        for c in cells {
+            let place = &mut fill[c.row];
+            by_row[*place] = (c.col as u32, T::from_f64(c.cost));
+            *place += 1;
+        }
+        let count = self.cols.len() + cells.len();
+        let mut all = Self {
+            start: Vec::with_capacity(self.start.len()),
+            cols: Vec::with_capacity(count),
+            costs: Vec::with_capacity(count),
+        };
         for i in 0..self.count() {
-            all.extend(self.row(i).map(|e| (i as u32, self.cols[e], self.costs[e])));
+            all.start.push(all.cols.len());
+            all.push_row(&self, self.row(i), &mut by_row[first[i]..first[i + 1]]);
         }
-        all.extend(cells.iter().map(|c| (c.row as u32, c.col as u32, T::from_f64(c.cost))));
-        all.sort_by_key(|c| (c.0, c.1));
-        all.dedup_by_key(|c| (c.0, c.1));
-        Self {
-            start: starts(self.count(), all.iter().map(|c| c.0)),
-            cols: all.iter().map(|c| c.1).collect(),
-            costs: all.iter().map(|c| c.2).collect(),
+        all.start.push(all.cols.len());
+        all
+    }
+
+    /// A row of another core and more cells.
+    fn push_row(&mut self, of: &Self, mut own: std::ops::Range<usize>, more: &mut [(u32, T)]) {
+        more.sort_unstable_by_key(|c| c.0);
+        let first = self.cols.len();
+        for &(col, cost) in more.iter() {
+            let before = of.cols[own.clone()].partition_point(|&c| c < col);
+            self.push_cells(of, own.start..own.start + before);
+            own.start += before;
+            let is_own = of.cols[own.clone()].first() == Some(&col);
+            if !is_own && self.cols[first..].last() != Some(&col) {
+                self.cols.push(col);
+                self.costs.push(cost);
+            }
         }
+        self.push_cells(of, own);
+    }
+
+    fn push_cells(&mut self, of: &Self, cells: std::ops::Range<usize>) {
+        self.cols.extend_from_slice(&of.cols[cells.clone()]);
+        self.costs.extend_from_slice(&of.costs[cells]);
     }
 
     /// The cells of one row, as places in `cols` and `costs`.
@@ -104,7 +105,11 @@ impl<T: Scalar> Core<T> {
 
     /// All cells.
     pub fn cells(&self) -> Vec<(u32, u32)> {
-        (0..self.count()).flat_map(|i| self.row(i).map(move |e| (i as u32, self.cols[e]))).collect()
+        let mut cells = Vec::with_capacity(self.cols.len());
+        for i in 0..self.count() {
+            cells.extend(self.cols[self.row(i)].iter().map(|&col| (i as u32, col)));
+        }
+        cells
     }
 
     /// Columns and costs of one row.

@@ -1,9 +1,8 @@
-//! Potentials to begin with: Sinkhorn's algorithm, first on some rows, then on the core.
+//! Potentials to begin with: Sinkhorn's algorithm on some rows.
 //!
 //! Nothing here decides anything: `f32` does, and a few iterations.
 
 use super::bounds::BLOCK;
-use super::core::Core;
 use crate::geometry::Geometry;
 use crate::problem::{Extent, Transport};
 use crate::scalar::Scalar;
@@ -19,18 +18,13 @@ const UNIT_ROWS: usize = 16;
 const ROWS_PER_SAMPLE: usize = 8;
 const SAMPLES: (usize, usize) = (128, 512);
 
+/// A column's limit is its reduced cost of this rank in the sample. Fewer leave some columns with one or
+/// two cells, and many pivots to repair that.
+const LIMIT_RANK: usize = 3;
+
 /// Iterations on the sample, at this part of the spread of costs in a row.
 const ITERATIONS: usize = 3;
 const EPSILON: f64 = 0.3;
-
-/// On the core: ε, what it is multiplied by from stage to stage, stages, iterations of each.
-const CORE_EPSILON: f64 = 0.1;
-const CORE_STEP: f64 = 0.5;
-const CORE_STAGES: usize = 6;
-const CORE_ITERATIONS: usize = 7;
-
-/// Scalings on the core within one ε.
-const SCALINGS: (f32, f32) = (1e-30, 1e30);
 
 /// A mass below this part of the mean counts as this.
 const LEAST_MASS: f64 = 1e-3;
@@ -87,21 +81,20 @@ impl Sampled {
 
     /// Under potentials v, of each column a reduced cost that few of its cells are below.
     pub fn column_limits(&self, v: &[f64]) -> Vec<f64> {
-        let m = v.len();
-        let (mut first, mut second) = (vec![f32::INFINITY; m], vec![f32::INFINITY; m]);
+        let mut ranks: [Vec<f32>; LIMIT_RANK] = std::array::from_fn(|_| vec![f32::INFINITY; v.len()]);
         self.sample.for_each(self.unit, v, |reduced, least| {
             dispatch(
                 #[inline(always)]
-                || second_least(reduced, least, &mut first, &mut second),
+                || keep_least(reduced, least, &mut ranks),
             );
         });
-        second.into_iter().map(|x| f64::from(x) * self.unit).collect()
+        ranks[LIMIT_RANK - 1].iter().map(|&x| f64::from(x) * self.unit).collect()
     }
 }
 
 impl Sample {
     /// Each row's costs − v and the least of them.
-    fn for_each(&self, unit: f64, v: &[f64], mut f: impl FnMut(&[f32], f32)) {
+    fn for_each(&self, unit: f64, v: &[f64], mut f: impl FnMut(&mut [f32], f32)) {
         let g: Vec<f32> = v.iter().map(|x| (x / unit) as f32).collect();
         let mut reduced = vec![0.0_f32; v.len()];
         for costs in self.costs.chunks_exact(v.len()) {
@@ -114,19 +107,19 @@ impl Sample {
                     least(&reduced)
                 },
             );
-            f(&reduced, least);
+            f(&mut reduced, least);
         }
     }
 }
 
-/// Keep the two least reduced costs of each column.
+/// Keep the least reduced costs of each column, rank by rank.
 #[inline(always)]
-fn second_least(reduced: &[f32], least: f32, first: &mut [f32], second: &mut [f32]) {
-    for ((f, s), r) in first.iter_mut().zip(second).zip(reduced) {
-        let r = r - least;
-        let larger = if r > *f { r } else { *f };
-        *f = if r < *f { r } else { *f };
-        *s = if larger < *s { larger } else { *s };
+fn keep_least(reduced: &mut [f32], least: f32, ranks: &mut [Vec<f32>]) {
+    reduced.iter_mut().for_each(|r| *r -= least);
+    for rank in ranks {
+        for (kept, r) in rank.iter_mut().zip(reduced.iter_mut()) {
+            (*kept, *r) = if *r < *kept { (*r, *kept) } else { (*kept, *r) };
+        }
     }
 }
 
@@ -203,93 +196,14 @@ fn add_row(costs: &[f32], mass: f32, g: &[f32], per_unit: f32, weights: &mut [f3
 }
 
 /// Masses as parts of the total, none much below the mean.
-fn shares(masses: &[f64], total: f64) -> Vec<f32> {
+pub(super) fn shares(masses: &[f64], total: f64) -> Vec<f32> {
     let least = LEAST_MASS / masses.len() as f64;
     masses.iter().map(|mass| (mass / total).max(least) as f32).collect()
 }
 
-/// Sinkhorn's algorithm on the core, by scaling a kernel that is made anew for each ε.
-pub(super) fn core_sinkhorn<G: Geometry>(
-    problem: &Transport<G>,
-    core: &Core<G::Cost>,
-    v: &mut [f64],
-    spread: f64,
-) {
-    let (n, m) = (problem.a.len(), v.len());
-    let (a, b) = (shares(&problem.a, problem.total), shares(&problem.b, problem.total));
-    let mut kernel = vec![0.0_f32; core.cols.len()];
-    let (mut x, mut y) = (vec![1.0_f32; n], vec![1.0_f32; m]);
-    let (mut row_sums, mut col_sums) = (vec![0.0_f32; n], vec![0.0_f32; m]);
-    let mut epsilon = CORE_EPSILON * spread;
-    for _ in 0..CORE_STAGES {
-        let per_unit = std::f64::consts::LOG2_E / epsilon.max(f64::MIN_POSITIVE);
-        epsilon *= CORE_STEP;
-        for i in 0..n {
-            let least = core.least_difference(i, v);
-            for (k, (j, cost)) in kernel[core.row(i)].iter_mut().zip(core.row_cells(i)) {
-                *k = ((least + v[j] - cost) * per_unit) as f32;
-            }
-        }
-        dispatch(
-            #[inline(always)]
-            || kernel.iter_mut().for_each(|k| *k = exp2(*k)),
-        );
-        y.fill(1.0);
-        for iteration in 0..CORE_ITERATIONS {
-            for (i, sum) in row_sums.iter_mut().enumerate() {
-                *sum = weighted_sum(&kernel[core.row(i)], &core.cols[core.row(i)], &y);
-            }
-            if iteration == 0 {
-                // What x is exactly now; there is nothing to go beyond.
-                x.iter_mut().zip(&a).zip(&row_sums).for_each(|((x, a), sum)| *x = a / sum);
-            }
-            rescale(&mut x, &a, &row_sums);
-            col_sums.fill(0.0);
-            for (i, x) in x.iter().enumerate() {
-                for (k, &j) in kernel[core.row(i)].iter().zip(&core.cols[core.row(i)]) {
-                    col_sums[j as usize] += k * x;
-                }
-            }
-            rescale(&mut y, &b, &col_sums);
-        }
-        for (v, y) in v.iter_mut().zip(&y) {
-            *v += f64::from(y.log2()) / per_unit;
-        }
-    }
-}
-
-/// Scalings from sums without them: half as far again as to what is exact, over-relaxation by 1.5.
-fn rescale(scalings: &mut [f32], masses: &[f32], sums: &[f32]) {
-    dispatch(
-        #[inline(always)]
-        || {
-            for ((scaling, mass), sum) in scalings.iter_mut().zip(masses).zip(sums) {
-                let exact = mass / sum;
-                let next = exact * (exact / *scaling).sqrt();
-                // A column that gets next to nothing must not end at potential −∞.
-                let next = next.clamp(SCALINGS.0, SCALINGS.1);
-                *scaling = if *sum > f32::MIN_POSITIVE { next } else { *scaling };
-            }
-        },
-    );
-}
-
-/// Σ kernel[k] · y[cols[k]].
-fn weighted_sum(kernel: &[f32], cols: &[u32], y: &[f32]) -> f32 {
-    let ((kernel, kernel_tail), (cols, cols_tail)) = (kernel.as_chunks::<4>(), cols.as_chunks::<4>());
-    let mut sums = [0.0_f32; 4];
-    for (kernel, cols) in kernel.iter().zip(cols) {
-        for k in 0..4 {
-            sums[k] += kernel[k] * y[cols[k] as usize];
-        }
-    }
-    let tail = kernel_tail.iter().zip(cols_tail).map(|(k, &j)| k * y[j as usize]);
-    tail.chain(sums).sum()
-}
-
 /// 2ˣ for x ≤ 0, to about 1e-4; at least 2⁻⁶⁰.
 #[inline(always)]
-fn exp2(x: f32) -> f32 {
+pub(super) fn exp2(x: f32) -> f32 {
     /// Adding it leaves the nearest integer in the low bits.
     const MAGIC: f32 = 12_582_912.0; // 1.5 · 2²³
     let x = if x > -60.0 { x } else { -60.0 };

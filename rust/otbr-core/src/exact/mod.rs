@@ -16,6 +16,7 @@ mod masses;
 mod prepare;
 mod reduce;
 mod repair;
+mod scaling;
 mod selected;
 mod shortlist;
 mod simplex;

@@ -3,12 +3,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::bounds::BLOCK;
 use super::core::starts;
 use crate::error::Result;
 use crate::geometry::Geometry;
-use crate::pricing::{Potentials, least_difference};
-use crate::problem::largest_extent;
+use crate::pricing::Potentials;
+use crate::problem::Extent;
 use crate::scalar::Scalar;
+use crate::simd::{dispatch, least_of_lanes};
 use crate::threads::Threads;
 
 /// Rows read together.
@@ -46,19 +48,22 @@ impl<G: Geometry> Geometry for Selected<'_, G> {
         self.of.learn(extent);
     }
 
-    fn survey(&self, rows: Range<usize>) -> f64 {
+    fn survey_beside(&self, rows: Range<usize>) -> f64 {
         let first = if rows.start == 0 { 0 } else { self.rows[rows.start] as usize };
         let end = self.rows.get(rows.end).map_or(self.of.rows(), |&row| row as usize);
-        let mut buffer = Vec::new();
-        let extents = (first..end).step_by(TOGETHER).map(|start| {
-            let rows = start..(start + TOGETHER).min(end);
-            let extent = self.of.survey(rows.clone());
-            for row in rows {
-                self.outside.note(row, self.of.stretch(row, 0..self.of.cols(), &mut buffer));
+        let (mut extent, mut buffers) = (Extent::default(), [const { Vec::new() }; TOGETHER]);
+        for first in (first..end).step_by(TOGETHER) {
+            let count = TOGETHER.min(end - first);
+            let mut costs: [&[G::Cost]; TOGETHER] = [&[]; TOGETHER];
+            for (k, (costs, buffer)) in costs.iter_mut().zip(&mut buffers).take(count).enumerate() {
+                *costs = self.of.stretch(first + k, 0..self.of.cols(), buffer);
             }
-            extent
-        });
-        largest_extent(extents)
+            dispatch(
+                #[inline(always)]
+                || self.outside.note(first, &costs[..count], &mut extent),
+            );
+        }
+        extent.value()
     }
 
     #[inline(always)]
@@ -105,15 +110,38 @@ impl Outside {
         }
     }
 
-    fn note<T: Scalar>(&self, row: usize, costs: &[T]) {
-        let v = if self.is_inside[row] { &self.beside } else { &self.zeros };
-        let (mut least, mut from) = (f64::INFINITY, 0);
-        for &col in &self.known[self.start[row]..self.start[row + 1]] {
-            least = least.min(least_difference(&costs[from..col as usize], &v[from..col as usize]));
-            from = col as usize + 1;
+    /// Note the least costs of a few rows from `first` on.
+    #[inline(always)]
+    fn note<T: Scalar>(&self, first: usize, rows: &[&[T]], extent: &mut Extent) {
+        let mut least = [f64::INFINITY; TOGETHER];
+        let mut known: [&[u32]; TOGETHER] = [&[]; TOGETHER];
+        for (k, known) in known.iter_mut().enumerate().take(rows.len()) {
+            *known = &self.known[self.start[first + k]..self.start[first + k + 1]];
         }
-        least = least.min(least_difference(&costs[from..], &v[from..]));
-        self.least[row].store(least.to_bits(), Ordering::Relaxed);
+        for start in (0..self.zeros.len()).step_by(BLOCK) {
+            let columns = start..(start + BLOCK).min(self.zeros.len());
+            for (k, costs) in rows.iter().enumerate() {
+                let (costs, v) = (
+                    &costs[columns.clone()],
+                    if self.is_inside[first + k] { &self.beside } else { &self.zeros },
+                );
+                extent.take(costs);
+                let mut differences = [f64::INFINITY; BLOCK];
+                for ((d, c), v) in differences.iter_mut().zip(costs).zip(&v[columns.clone()]) {
+                    *d = c.to_f64() - v;
+                }
+                while let Some((&col, rest)) =
+                    known[k].split_first().filter(|(col, _)| (**col as usize) < columns.end)
+                {
+                    differences[col as usize - start] = f64::INFINITY;
+                    known[k] = rest;
+                }
+                least[k] = least[k].min(least_of_lanes(differences));
+            }
+        }
+        for (least, noted) in least.iter().zip(&self.least[first..]).take(rows.len()) {
+            noted.store(least.to_bits(), Ordering::Relaxed);
+        }
     }
 
     /// For each row whether its least cost proves that none of its reduced costs here is negative.

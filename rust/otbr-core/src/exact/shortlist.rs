@@ -5,13 +5,17 @@ use super::core::Core;
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
-use crate::problem::largest_extent;
+use crate::pricing::Cell;
+use crate::problem::{Extent, largest_extent};
 use crate::scalar::Scalar;
 use crate::simd::{dispatch, least_of_lanes};
 use crate::threads::Threads;
 
-/// Cells of each row with the least reduced costs.
+/// Cells of each row with the least reduced costs, about: so many of a row's groups have their least among
+/// them, and some groups hold several. Where there are more than the largest number, many are equal.
 const PER_ROW: usize = 20;
+const GROUPS_PER_ROW: u32 = 17;
+const MAX_PER_ROW: usize = 32;
 
 /// Cells of each column with the least reduced costs.
 const PER_COLUMN: usize = 8;
@@ -24,9 +28,10 @@ const LANES: usize = 16;
 
 /// A row is cut into so many parts; of each, every `LANES`-th entry makes a group.
 const ROW_PARTS: usize = 4;
+const GROUPS: usize = ROW_PARTS * LANES;
 
-/// Entries brought near before they are looked at closely: a part of a processor's second cache.
-const NEAR: usize = 1 << 15;
+/// Rows read side by side: memory gives more from several places at once.
+const TOGETHER: usize = 4;
 
 /// Rows that share the lists of the columns, at least, and how many parts of rows there are at most.
 const ROWS: usize = 512;
@@ -52,41 +57,46 @@ pub(super) fn shortlist<G: Geometry>(
     let chunk = n.div_ceil(PARTS).max(ROWS);
     let parts = threads.map_rows_in_steps(n, m, chunk, interrupt, |rows| {
         let mut part = Part::new(rows.len(), column_limits, unit);
-        let mut buffer = Vec::new();
-        for start in rows.clone().step_by((NEAR / m).max(1)) {
-            let some = start..(start + (NEAR / m).max(1)).min(rows.end);
-            part.extents.push(geometry.survey(some.clone()));
-            for i in some {
-                let costs = geometry.stretch(i, 0..m, &mut buffer);
-                dispatch(
-                    #[inline(always)]
-                    || part.take(i as u32, costs, v),
-                );
+        let mut buffers = [const { Vec::new() }; TOGETHER];
+        for first in rows.clone().step_by(TOGETHER) {
+            let some = first..(first + TOGETHER).min(rows.end);
+            part.beside = largest_extent([part.beside, geometry.survey_beside(some.clone())]);
+            let mut costs: [&[G::Cost]; TOGETHER] = [&[]; TOGETHER];
+            for ((costs, buffer), i) in costs.iter_mut().zip(&mut buffers).zip(some.clone()) {
+                *costs = geometry.stretch(i, 0..m, buffer);
             }
+            dispatch(
+                #[inline(always)]
+                || part.take(first as u32, &costs[..some.len()], v),
+            );
         }
         part
     })?;
-    geometry.learn(largest_extent(parts.iter().flat_map(|part| part.extents.iter().copied())));
+    geometry.learn(largest_extent(parts.iter().flat_map(|part| [part.beside, part.extent.value()])));
     let mut columns = ColumnLists::new(column_limits, unit);
-    let (mut lengths, mut cells, mut bounds) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut lengths, mut cols, mut costs, mut bounds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for part in parts {
         columns.merge(&part.columns);
         lengths.extend(part.lengths);
-        cells.extend(part.cells);
+        cols.extend(part.cols);
+        costs.extend(part.costs);
         bounds.extend(part.bounds);
     }
-    let core = Core::merged(&lengths, &cells, columns.cells());
+    let core = Core::from_rows(&lengths, cols, costs).with(&columns.cells());
     Ok(Shortlist { core, bounds: Bounds::new(bounds, v, unit) })
 }
 
 /// What some rows give.
 struct Part<T> {
-    extents: Vec<f64>,
-    scan: RowScan,
+    /// Of what was read, and of what the geometry has beside.
+    extent: Extent,
+    beside: f64,
+    scans: [RowScan; TOGETHER],
     columns: ColumnLists<T>,
-    /// Row by row the columns in order, with their costs, and how many they are.
-    cells: Vec<(u32, T)>,
+    /// Row by row how many cells, their columns in order, and their costs.
     lengths: Vec<u32>,
+    cols: Vec<u32>,
+    costs: Vec<T>,
     bounds: Vec<Bound>,
 }
 
@@ -94,25 +104,41 @@ impl<T: Scalar> Part<T> {
     fn new(rows: usize, column_limits: &[f64], unit: f64) -> Self {
         let m = column_limits.len();
         Self {
-            extents: Vec::new(),
-            scan: RowScan::new(m, unit),
+            extent: Extent::default(),
+            beside: 0.0,
+            scans: std::array::from_fn(|_| RowScan::new(m, unit)),
             columns: ColumnLists::new(column_limits, unit),
-            cells: Vec::with_capacity(rows * PER_ROW),
             lengths: Vec::with_capacity(rows),
+            cols: Vec::with_capacity(rows * PER_ROW),
+            costs: Vec::with_capacity(rows * PER_ROW),
             bounds: Vec::with_capacity(rows * m.div_ceil(BLOCK)),
         }
     }
 
+    /// Take the costs of a few rows from `first` on.
     #[inline(always)]
-    fn take(&mut self, i: u32, costs: &[T], v: &[f64]) {
-        self.scan.reduce(costs, v);
-        self.scan.collect(i);
-        self.cells.extend(self.scan.near.iter().map(|&(_, j)| (j, costs[j as usize])));
-        self.lengths.push(self.scan.near.len() as u32);
-        self.columns.offer(i, &self.scan, costs);
-        self.scan.leave_out_collected();
-        let bound = |&least: &f32| Bound::new(self.scan.below(least), 0, self.scan.unit);
-        self.bounds.extend(self.scan.minima.iter().map(bound));
+    fn take(&mut self, first: u32, rows: &[&[T]], v: &[f64]) {
+        for (scan, costs) in self.scans.iter_mut().zip(rows) {
+            scan.begin(costs[0].to_f64() - v[0]);
+        }
+        for (b, v) in v.chunks(BLOCK).enumerate() {
+            for (scan, costs) in self.scans.iter_mut().zip(rows) {
+                let costs = &costs[b * BLOCK..][..v.len()];
+                self.extent.take(costs);
+                scan.reduce(b, costs, v);
+            }
+        }
+        for (k, (scan, costs)) in self.scans.iter_mut().zip(rows).enumerate() {
+            let i = first + k as u32;
+            scan.collect(i);
+            self.lengths.push(scan.near.len() as u32);
+            self.cols.extend(scan.near.iter().map(|near| near.1));
+            self.costs.extend(scan.near.iter().map(|near| costs[near.1 as usize]));
+            self.columns.offer(i, scan, costs);
+            scan.leave_out_collected();
+            let bound = |&least: &f32| Bound::new(scan.below(least), 0, scan.unit);
+            self.bounds.extend(scan.minima.iter().map(bound));
+        }
     }
 }
 
@@ -124,8 +150,9 @@ struct RowScan {
     reduced: Vec<[f32; LANES]>,
     /// Least entry of each block.
     minima: Vec<f32>,
-    /// Least entry of each group.
+    /// Least entry of each group, and how many blocks those of a part are made of.
     groups: [[f32; LANES]; ROW_PARTS],
+    blocks_per_part: usize,
     /// What was collected, in order of columns.
     near: Vec<(f32, u32)>,
 }
@@ -133,65 +160,76 @@ struct RowScan {
 impl RowScan {
     fn new(m: usize, unit: f64) -> Self {
         let blocks = m.div_ceil(BLOCK);
-        let reduced = vec![[f32::INFINITY; LANES]; blocks * (BLOCK / LANES)];
-        let groups = [[f32::INFINITY; LANES]; ROW_PARTS];
-        Self { unit, base: 0.0, reduced, minima: vec![0.0; blocks], groups, near: Vec::new() }
+        Self {
+            unit,
+            base: 0.0,
+            reduced: vec![[f32::INFINITY; LANES]; blocks * (BLOCK / LANES)],
+            minima: vec![0.0; blocks],
+            groups: [[f32::INFINITY; LANES]; ROW_PARTS],
+            blocks_per_part: blocks.div_ceil(ROW_PARTS),
+            near: Vec::new(),
+        }
     }
 
     #[inline(always)]
-    fn reduce<T: Scalar>(&mut self, costs: &[T], v: &[f64]) {
-        self.base = costs[0].to_f64() - v[0];
-        let (base, inverse) = (self.base, 1.0 / self.unit);
-        let blocks = costs.chunks(BLOCK).zip(v.chunks(BLOCK));
-        for ((costs, v), reduced) in blocks.zip(self.reduced.chunks_exact_mut(BLOCK / LANES)) {
-            for ((r, c), v) in reduced.as_flattened_mut().iter_mut().zip(costs).zip(v) {
-                *r = ((c.to_f64() - v - base) * inverse) as f32;
-            }
-        }
-        let part = self.minima.len().div_ceil(ROW_PARTS);
-        let parts = self.reduced.chunks(part * (BLOCK / LANES)).zip(self.minima.chunks_mut(part));
-        for ((reduced, minima), group) in parts.zip(&mut self.groups) {
-            *group = [f32::INFINITY; LANES];
-            for (block, least) in reduced.chunks_exact(BLOCK / LANES).zip(minima) {
-                let lanes = least_lanes(block);
-                *group = lesser(group, &lanes);
-                *least = least_of_lanes(lanes);
-            }
-        }
+    fn begin(&mut self, base: f64) {
+        self.base = base;
+        self.groups = [[f32::INFINITY; LANES]; ROW_PARTS];
     }
 
-    /// The places of the `PER_ROW` least entries, of equal ones different ones in different rows.
+    /// Take one block.
+    #[inline(always)]
+    fn reduce<T: Scalar>(&mut self, b: usize, costs: &[T], v: &[f64]) {
+        let (base, inverse) = (self.base, 1.0 / self.unit);
+        let block = &mut self.reduced[b * (BLOCK / LANES)..][..BLOCK / LANES];
+        for ((r, c), v) in block.as_flattened_mut().iter_mut().zip(costs).zip(v) {
+            *r = ((c.to_f64() - v - base) * inverse) as f32;
+        }
+        let lanes = least_lanes(block);
+        let group = &mut self.groups[b / self.blocks_per_part];
+        *group = lesser(group, &lanes);
+        self.minima[b] = least_of_lanes(lanes);
+    }
+
+    /// The places of about as many of the least entries as fit into the core, of equal ones different ones
+    /// in different rows.
     #[inline(always)]
     fn collect(&mut self, i: u32) {
-        // As many entries as groups are not above this.
-        let mut order = self.groups;
-        let threshold = *order.as_flattened_mut().select_nth_unstable_by(PER_ROW - 1, f32::total_cmp).1;
-        let threshold = threshold.min(f32::MAX);
+        let threshold = nth_least(self.groups.as_flattened(), GROUPS_PER_ROW).min(f32::MAX);
         let blocks = self.minima.len();
-        self.near.resize(MAX_NEAR + LANES, (0.0, 0));
-        let mut count = 0;
-        for b in (0..blocks).map(|b| (b + i as usize) % blocks) {
-            if self.minima[b] > threshold || count >= MAX_NEAR {
+        let first = i as usize % blocks;
+        self.near.clear();
+        self.collect_from(first..blocks, threshold);
+        let before = self.near.len();
+        self.collect_from(0..first, threshold);
+        if self.near.len() <= MAX_PER_ROW {
+            self.near.rotate_left(before);
+            return;
+        }
+        self.near.select_nth_unstable_by(PER_ROW - 1, |x, y| x.0.total_cmp(&y.0));
+        self.near.truncate(PER_ROW);
+        self.near.sort_unstable_by_key(|near| near.1);
+    }
+
+    /// Collect what is not above a threshold, until there is enough.
+    #[inline(always)]
+    fn collect_from(&mut self, blocks: std::ops::Range<usize>, threshold: f32) {
+        for b in blocks {
+            if self.minima[b] > threshold || self.near.len() >= MAX_NEAR {
                 continue;
             }
             let first = b * (BLOCK / LANES);
-            for (g, group) in self.reduced[first..first + BLOCK / LANES].iter().enumerate() {
-                if count >= MAX_NEAR || !group.iter().fold(false, |any, &r| any | (r <= threshold)) {
-                    continue;
-                }
-                // All are written, and those that are too large written over.
-                for (k, &r) in group.iter().enumerate() {
-                    self.near[count] = (r, ((first + g) * LANES + k) as u32);
-                    count += usize::from(r <= threshold);
-                }
+            let block = self.reduced[first..first + BLOCK / LANES].as_flattened();
+            let mut places = 0_u64;
+            for (k, r) in block.iter().enumerate() {
+                places |= u64::from(*r <= threshold) << k;
+            }
+            while places != 0 {
+                let k = places.trailing_zeros() as usize;
+                self.near.push((block[k], (b * BLOCK + k) as u32));
+                places &= places - 1;
             }
         }
-        self.near.truncate(count);
-        if count > PER_ROW {
-            self.near.select_nth_unstable_by(PER_ROW - 1, |x, y| x.0.total_cmp(&y.0));
-            self.near.truncate(PER_ROW);
-        }
-        self.near.sort_unstable_by_key(|near| near.1);
     }
 
     /// The least entry.
@@ -232,6 +270,19 @@ fn least_lanes(block: &[[f32; LANES]]) -> [f32; LANES] {
     block[1..].iter().fold(block[0], |lanes, group| lesser(&lanes, group))
 }
 
+/// The n-th least of the entries of all groups.
+#[inline(always)]
+fn nth_least(entries: &[f32], n: u32) -> f32 {
+    let mut not_above = [0_u32; GROUPS];
+    for y in entries {
+        for (count, x) in not_above.iter_mut().zip(entries) {
+            *count += u32::from(y <= x);
+        }
+    }
+    let above = entries.iter().zip(not_above).map(|(x, count)| if count < n { f32::INFINITY } else { *x });
+    above.fold(f32::INFINITY, |a, b| if b < a { b } else { a })
+}
+
 /// The lesser of two entries in each lane.
 #[inline(always)]
 fn lesser(x: &[f32; LANES], y: &[f32; LANES]) -> [f32; LANES] {
@@ -246,19 +297,17 @@ fn lesser(x: &[f32; LANES], y: &[f32; LANES]) -> [f32; LANES] {
 struct ColumnLists<T> {
     /// What a reduced cost must be below: the greatest in a full list; past the last column −infinity.
     limit: Vec<[f32; LANES]>,
-    lists: Vec<[Listed<T>; PER_COLUMN]>,
+    /// In no order; those of infinite value are none.
+    values: Vec<[f32; PER_COLUMN]>,
+    cells: Vec<[Listed<T>; PER_COLUMN]>,
 }
 
 /// A cell in a column's list.
 #[derive(Clone, Copy)]
 struct Listed<T> {
-    value: f32,
     row: u32,
     cost: T,
 }
-
-/// No row.
-const NONE: u32 = u32::MAX;
 
 impl<T: Scalar> ColumnLists<T> {
     fn new(limits: &[f64], unit: f64) -> Self {
@@ -267,8 +316,8 @@ impl<T: Scalar> ColumnLists<T> {
         for (l, given) in limit.as_flattened_mut().iter_mut().zip(limits) {
             *l = (given / unit) as f32;
         }
-        let none = Listed { value: f32::INFINITY, row: NONE, cost: T::ZERO };
-        Self { limit, lists: vec![[none; PER_COLUMN]; m] }
+        let cells = vec![[Listed { row: 0, cost: T::ZERO }; PER_COLUMN]; m];
+        Self { limit, values: vec![[f32::INFINITY; PER_COLUMN]; m], cells }
     }
 
     #[inline(always)]
@@ -276,50 +325,59 @@ impl<T: Scalar> ColumnLists<T> {
         let least = scan.least();
         for (g, group) in scan.reduced.iter().take(self.limit.len()).enumerate() {
             let limit = &self.limit[g];
-            let mut any = false;
+            let mut places = 0_u32;
             for k in 0..LANES {
-                any |= group[k] - least < limit[k];
+                places |= u32::from(group[k] - least < limit[k]) << k;
             }
-            if any {
-                for (k, r) in group.iter().enumerate() {
-                    if r - least < self.limit[g][k] {
-                        let j = g * LANES + k;
-                        self.insert(j, Listed { value: r - least, row, cost: costs[j] });
-                    }
-                }
+            while places != 0 {
+                let k = places.trailing_zeros() as usize;
+                let j = g * LANES + k;
+                self.insert(j, group[k] - least, Listed { row, cost: costs[j] });
+                places &= places - 1;
             }
         }
     }
 
-    /// Put a cell into a column's list and drop the last.
-    fn insert(&mut self, j: usize, cell: Listed<T>) {
-        let list = &mut self.lists[j];
-        let mut k = PER_COLUMN - 1;
-        while k > 0 && list[k - 1].value > cell.value {
-            list[k] = list[k - 1];
-            k -= 1;
-        }
-        list[k] = cell;
+    /// Put a cell into a column's list in place of the greatest.
+    #[inline(always)]
+    fn insert(&mut self, j: usize, value: f32, cell: Listed<T>) {
+        let values = &mut self.values[j];
+        let place = place_of_greatest(values);
+        values[place] = value;
+        self.cells[j][place] = cell;
         let limit = &mut self.limit[j / LANES][j % LANES];
-        *limit = limit.min(list[PER_COLUMN - 1].value);
+        *limit = limit.min(values[place_of_greatest(values)]);
     }
 
     fn merge(&mut self, later: &Self) {
-        for (j, list) in later.lists.iter().enumerate() {
-            for cell in list {
-                if cell.row != NONE && cell.value < self.limit[j / LANES][j % LANES] {
-                    self.insert(j, *cell);
+        for (j, (values, cells)) in later.values.iter().zip(&later.cells).enumerate() {
+            for (&value, &cell) in values.iter().zip(cells) {
+                if value < self.limit[j / LANES][j % LANES] {
+                    self.insert(j, value, cell);
                 }
             }
         }
     }
 
-    /// Rows, columns and costs, column by column.
-    fn cells(&self) -> Vec<(u32, u32, T)> {
-        let of_column = |(j, list): (usize, &[Listed<T>; PER_COLUMN])| {
-            let listed = list.iter().filter(|cell| cell.row != NONE);
-            listed.map(|cell| (cell.row, j as u32, cell.cost)).collect::<Vec<_>>()
-        };
-        self.lists.iter().enumerate().flat_map(of_column).collect()
+    fn cells(&self) -> Vec<Cell> {
+        let mut found = Vec::with_capacity(self.cells.len() * PER_COLUMN);
+        for (col, (values, cells)) in self.values.iter().zip(&self.cells).enumerate() {
+            let listed = values.iter().zip(cells).filter(|(value, _)| **value < f32::INFINITY);
+            found.extend(listed.map(|(_, cell)| Cell {
+                row: cell.row as usize,
+                col,
+                cost: cell.cost.to_f64(),
+            }));
+        }
+        found
     }
+}
+
+#[inline(always)]
+fn place_of_greatest(values: &[f32; PER_COLUMN]) -> usize {
+    let mut place = 0;
+    for k in 1..PER_COLUMN {
+        place = if values[k] > values[place] { k } else { place };
+    }
+    place
 }
