@@ -151,7 +151,7 @@ struct RowScan {
     /// Least entry of each block.
     minima: Vec<f32>,
     /// Least entry of each group, and how many blocks those of a part are made of.
-    groups: [[f32; LANES]; ROW_PARTS],
+    groups: [f32; GROUPS],
     blocks_per_part: usize,
     /// What was collected, in order of columns.
     near: Vec<(f32, u32)>,
@@ -165,7 +165,7 @@ impl RowScan {
             base: 0.0,
             reduced: vec![[f32::INFINITY; LANES]; blocks * (BLOCK / LANES)],
             minima: vec![0.0; blocks],
-            groups: [[f32::INFINITY; LANES]; ROW_PARTS],
+            groups: [f32::INFINITY; GROUPS],
             blocks_per_part: blocks.div_ceil(ROW_PARTS),
             near: Vec::new(),
         }
@@ -174,7 +174,7 @@ impl RowScan {
     #[inline(always)]
     fn begin(&mut self, base: f64) {
         self.base = base;
-        self.groups = [[f32::INFINITY; LANES]; ROW_PARTS];
+        self.groups = [f32::INFINITY; GROUPS];
     }
 
     /// Take one block.
@@ -186,8 +186,8 @@ impl RowScan {
             *r = ((c.to_f64() - v - base) * inverse) as f32;
         }
         let lanes = least_lanes(block);
-        let group = &mut self.groups[b / self.blocks_per_part];
-        *group = lesser(group, &lanes);
+        let groups = &mut self.groups.as_chunks_mut::<LANES>().0[b / self.blocks_per_part];
+        *groups = lesser(groups, &lanes);
         self.minima[b] = least_of_lanes(lanes);
     }
 
@@ -195,7 +195,7 @@ impl RowScan {
     /// in different rows.
     #[inline(always)]
     fn collect(&mut self, i: u32) {
-        let threshold = nth_least(self.groups.as_flattened(), GROUPS_PER_ROW).min(f32::MAX);
+        let threshold = nth_least(&self.groups, GROUPS_PER_ROW).min(f32::MAX);
         let blocks = self.minima.len();
         let first = i as usize % blocks;
         self.near.clear();
@@ -232,12 +232,6 @@ impl RowScan {
         }
     }
 
-    /// The least entry.
-    #[inline(always)]
-    fn least(&self) -> f32 {
-        self.minima.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a })
-    }
-
     /// Leave what was collected for the core out of the blocks' minima.
     #[inline(always)]
     fn leave_out_collected(&mut self) {
@@ -272,15 +266,18 @@ fn least_lanes(block: &[[f32; LANES]]) -> [f32; LANES] {
 
 /// The n-th least of the entries of all groups.
 #[inline(always)]
-fn nth_least(entries: &[f32], n: u32) -> f32 {
+fn nth_least(entries: &[f32; GROUPS], n: u32) -> f32 {
     let mut not_above = [0_u32; GROUPS];
     for y in entries {
         for (count, x) in not_above.iter_mut().zip(entries) {
             *count += u32::from(y <= x);
         }
     }
-    let above = entries.iter().zip(not_above).map(|(x, count)| if count < n { f32::INFINITY } else { *x });
-    above.fold(f32::INFINITY, |a, b| if b < a { b } else { a })
+    let mut above = *entries;
+    for (x, count) in above.iter_mut().zip(not_above) {
+        *x = if count < n { f32::INFINITY } else { *x };
+    }
+    least_of_lanes(above)
 }
 
 /// The lesser of two entries in each lane.
@@ -296,7 +293,7 @@ fn lesser(x: &[f32; LANES], y: &[f32; LANES]) -> [f32; LANES] {
 /// For each column the cells of least reduced cost so far.
 struct ColumnLists<T> {
     /// What a reduced cost must be below: the greatest in a full list; past the last column −infinity.
-    limit: Vec<[f32; LANES]>,
+    limit: Vec<[f32; BLOCK]>,
     /// In no order; those of infinite value are none.
     values: Vec<[f32; PER_COLUMN]>,
     cells: Vec<[Listed<T>; PER_COLUMN]>,
@@ -312,7 +309,7 @@ struct Listed<T> {
 impl<T: Scalar> ColumnLists<T> {
     fn new(limits: &[f64], unit: f64) -> Self {
         let m = limits.len();
-        let mut limit = vec![[f32::NEG_INFINITY; LANES]; m.div_ceil(LANES)];
+        let mut limit = vec![[f32::NEG_INFINITY; BLOCK]; m.div_ceil(BLOCK)];
         for (l, given) in limit.as_flattened_mut().iter_mut().zip(limits) {
             *l = (given / unit) as f32;
         }
@@ -322,17 +319,16 @@ impl<T: Scalar> ColumnLists<T> {
 
     #[inline(always)]
     fn offer(&mut self, row: u32, scan: &RowScan, costs: &[T]) {
-        let least = scan.least();
-        for (g, group) in scan.reduced.iter().take(self.limit.len()).enumerate() {
-            let limit = &self.limit[g];
-            let mut places = 0_u32;
-            for k in 0..LANES {
-                places |= u32::from(group[k] - least < limit[k]) << k;
+        let least = least_of_lanes(scan.groups);
+        for (b, block) in scan.reduced.as_flattened().as_chunks::<BLOCK>().0.iter().enumerate() {
+            let mut places = 0_u64;
+            for (k, (r, limit)) in block.iter().zip(&self.limit[b]).enumerate() {
+                places |= u64::from(r - least < *limit) << k;
             }
             while places != 0 {
                 let k = places.trailing_zeros() as usize;
-                let j = g * LANES + k;
-                self.insert(j, group[k] - least, Listed { row, cost: costs[j] });
+                let j = b * BLOCK + k;
+                self.insert(j, block[k] - least, Listed { row, cost: costs[j] });
                 places &= places - 1;
             }
         }
@@ -345,14 +341,14 @@ impl<T: Scalar> ColumnLists<T> {
         let place = place_of_greatest(values);
         values[place] = value;
         self.cells[j][place] = cell;
-        let limit = &mut self.limit[j / LANES][j % LANES];
+        let limit = &mut self.limit[j / BLOCK][j % BLOCK];
         *limit = limit.min(values[place_of_greatest(values)]);
     }
 
     fn merge(&mut self, later: &Self) {
         for (j, (values, cells)) in later.values.iter().zip(&later.cells).enumerate() {
             for (&value, &cell) in values.iter().zip(cells) {
-                if value < self.limit[j / LANES][j % LANES] {
+                if value < self.limit[j / BLOCK][j % BLOCK] {
                     self.insert(j, value, cell);
                 }
             }
