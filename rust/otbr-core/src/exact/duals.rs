@@ -14,7 +14,8 @@ const LANES: usize = 16;
 /// Rows that tell what costs measure.
 const UNIT_ROWS: usize = 16;
 
-/// One row in so many is drawn, within limits.
+/// Rows drawn to tell what a problem is like; for all else one row in so many is, within limits.
+const FEW: usize = 32;
 const ROWS_PER_SAMPLE: usize = 8;
 const SAMPLES: (usize, usize) = (128, 512);
 
@@ -48,9 +49,19 @@ struct Sample {
 }
 
 impl Sampled {
+    /// Enough to tell what the problem is like.
     pub fn new<G: Geometry>(problem: &Transport<G>) -> Self {
-        let unit = unit_of(&problem.cost);
-        let (sample, spread, mean) = draw(problem, unit);
+        Self::drawn(problem, unit_of(&problem.cost), FEW.min(problem.a.len()))
+    }
+
+    /// Enough for Sinkhorn's algorithm, and for limits that few cells are below.
+    pub fn enlarged<G: Geometry>(self, problem: &Transport<G>) -> Self {
+        let count = (problem.a.len() / ROWS_PER_SAMPLE).clamp(SAMPLES.0, SAMPLES.1);
+        Self::drawn(problem, self.unit, count.min(problem.a.len()))
+    }
+
+    fn drawn<G: Geometry>(problem: &Transport<G>, unit: f64, count: usize) -> Self {
+        let (sample, spread, mean) = draw(problem, unit, count);
         let relative_spread = if mean > 0.0 { spread / mean } else { 0.0 };
         Self { sample, unit, spread: spread * unit, relative_spread }
     }
@@ -134,11 +145,10 @@ pub(super) fn unit_of<G: Geometry>(cost: &G) -> f64 {
     if largest.is_normal() { largest } else { 1.0 }
 }
 
-/// Rows at equal distances along the sum of masses. With them by how much the least of `BLOCK` costs exceeds
+/// So many rows at equal distances along the sum of masses. With them by how much the least of `BLOCK` costs exceeds
 /// the least of a row on average, and by how much the mean does.
-fn draw<G: Geometry>(problem: &Transport<G>, unit: f64) -> (Sample, f64, f64) {
-    let (n, m) = (problem.a.len(), problem.b.len());
-    let count = (n / ROWS_PER_SAMPLE).clamp(SAMPLES.0.min(n), SAMPLES.1);
+fn draw<G: Geometry>(problem: &Transport<G>, unit: f64, count: usize) -> (Sample, f64, f64) {
+    let m = problem.b.len();
     let step = problem.total / count as f64;
     let mut sample = Sample { masses: Vec::new(), costs: Vec::with_capacity(count * m) };
     let (mut spread, mut mean) = (0.0, 0.0);

@@ -61,7 +61,7 @@ pub(super) fn prepare<G: Geometry>(
     interrupt: Interrupt<'_>,
 ) -> Result<Prepared<G::Cost>> {
     let sampled = Sampled::new(problem);
-    let (mut v, rough) = first_potentials(problem, &sampled, threads, interrupt)?;
+    let (sampled, mut v, rough) = first_potentials(problem, sampled, threads, interrupt)?;
     let limits = sampled.column_limits(&v);
     let Shortlist { core, bounds } = shortlist(&problem.cost, &v, &limits, sampled.unit, threads, interrupt)?;
     problem.read(threads)?;
@@ -81,24 +81,26 @@ fn cells_of_heavy_rows<G: Geometry>(problem: &Transport<G>) -> Vec<Cell> {
 }
 
 /// Potentials of the columns to choose a core by, and whether Sinkhorn's algorithm on the core can
-/// make them better.
+/// make them better; with the rows they were found from.
 fn first_potentials<G: Geometry>(
     problem: &Transport<G>,
-    sampled: &Sampled,
+    sampled: Sampled,
     threads: &Threads,
     interrupt: Interrupt<'_>,
-) -> Result<(Vec<f64>, bool)> {
+) -> Result<(Sampled, Vec<f64>, bool)> {
     if sampled.relative_spread < TIED {
-        return Ok((vec![0.0; problem.b.len()], false));
+        return Ok((sampled, vec![0.0; problem.b.len()], false));
     }
+    let sampled = sampled.enlarged(problem);
     if sampled.relative_spread < LOW_DIMENSION {
         let coarse = coarse_potentials(problem, sampled.unit, threads, interrupt);
         // Where it fails, a cost may not be finite: then that is what to say.
         if let Some(v) = coarse.or_else(|error| problem.read(threads).and(Err(error)))? {
-            return Ok((v, false));
+            return Ok((sampled, v, false));
         }
     }
-    Ok((sampled.sinkhorn(problem), true))
+    let v = sampled.sinkhorn(problem);
+    Ok((sampled, v, true))
 }
 
 /// From potentials, and a core where there is one, of a problem like this, all costs of which were read.
