@@ -42,7 +42,7 @@ const TIED: f64 = 0.01;
 /// So many rows for each row are seen by all searches for augmenting paths together; fewer where
 /// paths are long, as they are in few dimensions, and pivots cheap.
 const ROWS_PER_ROW: usize = 10;
-const ROWS_PER_ROW_NEARBY: usize = 4;
+const ROWS_PER_ROW_NEARBY: usize = 2;
 
 /// The part of all mass with which a row is heavy.
 const HEAVY: f64 = 1.0 / 64.0;

@@ -19,7 +19,7 @@ const ITERATIONS: usize = 7;
 const SCALINGS: (f32, f32) = (1e-30, 1e30);
 
 /// Once, after this stage, cells are dropped that carry less than this part of what their row and their
-/// column hold: some two thirds. Later there are few more.
+/// column hold: some three quarters. Later there are few more.
 const SIFTING_STAGE: usize = 1;
 const IDLE: f32 = 1e-3;
 
