@@ -18,6 +18,9 @@ pub(crate) const SHIFTS: u32 = 1 << 14;
 /// Costs whose reduced costs are computed together.
 const STRETCH: usize = 64;
 
+/// Costs that are compared together where few are.
+const WORD: usize = 8;
+
 /// Cells whose reduced costs are asked for, row by row: all of a matrix, or some.
 pub(crate) trait Rows {
     /// Number of rows.
@@ -26,6 +29,17 @@ pub(crate) trait Rows {
     fn least(&self, row: usize, v: &[f64]) -> f64;
     /// The cells of a row whose cost − v, rounded, is at most `bound`, in order.
     fn near(&self, row: usize, v: &[f64], bound: f64, found: impl FnMut(Cell));
+    /// In each of these rows the first cell of least cost − u − v, if that is below `limit`, all rounded.
+    fn least_below(&self, rows: Range<usize>, u: &[f64], v: &[f64], limit: f64, found: &mut Vec<Cell>) {
+        for row in rows {
+            let least = self.least(row, v);
+            if least - u[row] < limit {
+                let mut first = None;
+                self.near(row, v, least, |cell| first = first.or(Some(cell)));
+                found.extend(first);
+            }
+        }
+    }
 }
 
 /// All cells.
@@ -56,6 +70,23 @@ impl<G: Geometry> Rows for Whole<'_, G> {
         dispatch(
             #[inline(always)]
             || places_up_to(costs, v, bound, |col| found(Cell { row, col, cost: costs[col].to_f64() })),
+        );
+    }
+
+    fn least_below(&self, rows: Range<usize>, u: &[f64], v: &[f64], limit: f64, found: &mut Vec<Cell>) {
+        let buffer = &mut self.buffer.borrow_mut();
+        dispatch(
+            #[inline(always)]
+            || {
+                for row in rows.clone() {
+                    let costs = self.geometry.stretch(row, 0..v.len(), buffer);
+                    let least = least_of_differences(costs, v);
+                    if least - u[row] < limit {
+                        let col = first_up_to(costs, v, least);
+                        found.push(Cell { row, col, cost: costs[col].to_f64() });
+                    }
+                }
+            },
         );
     }
 }
@@ -115,8 +146,7 @@ impl Halves<'_> {
 impl<'a> Potentials<'a> {
     /// `cost_scale` is the largest |cost|.
     pub fn new(u: Halves<'a>, v: Halves<'a>, cost_scale: f64) -> Self {
-        let v_max = v.hi.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
-        Self { u, v, scale: cost_scale + v_max }
+        Self { u, v, scale: cost_scale + largest(v.hi) }
     }
 
     /// Potentials of the columns, rounded.
@@ -131,7 +161,7 @@ impl<'a> Potentials<'a> {
 
     /// Magnitude of costs and potentials.
     pub fn magnitude(&self) -> f64 {
-        self.scale + self.u.hi.iter().fold(0.0, |m: f64, x| m.max(x.abs()))
+        self.scale + largest(self.u.hi)
     }
 
     /// A reduced cost below this is negative even by potentials in `f64` that were shifted up to
@@ -158,14 +188,7 @@ impl<'a> Potentials<'a> {
 
     /// In each of these rows the cell of least reduced cost, if that is below `limit` by `f64`.
     pub fn least_below(&self, of: &impl Rows, rows: Range<usize>, limit: f64, found: &mut Vec<Cell>) {
-        for row in rows {
-            let least = of.least(row, self.v.hi);
-            if least - self.u.hi[row] < limit {
-                let mut first = None;
-                of.near(row, self.v.hi, least, |cell| first = first.or(Some(cell)));
-                found.extend(first);
-            }
-        }
+        of.least_below(rows, self.u.hi, self.v.hi, limit, found);
     }
 
     /// The least reduced cost of a row's costs from column `first` on, exactly but for the rounding
@@ -213,17 +236,44 @@ impl<'a> Potentials<'a> {
     }
 }
 
+/// The largest |x|.
+fn largest(values: &[f64]) -> f64 {
+    let (words, rest) = values.as_chunks::<WORD>();
+    let mut largest = [0.0; WORD];
+    for word in words {
+        for k in 0..WORD {
+            largest[k] = if word[k].abs() > largest[k] { word[k].abs() } else { largest[k] };
+        }
+    }
+    rest.iter().map(|x| x.abs()).chain(largest).fold(0.0, f64::max)
+}
+
 /// min over j of costs[j] − v[j].
 pub(crate) fn least_difference<T: Scalar>(costs: &[T], v: &[f64]) -> f64 {
     dispatch(
         #[inline(always)]
-        || {
-            let (least, (costs, v)) = least_in_lanes::<T, 32>(costs, v);
-            let (rest, (costs, v)) = least_in_lanes::<T, 8>(costs, v);
-            let last = costs.iter().zip(v).map(|(c, v)| c.to_f64() - v).fold(f64::INFINITY, f64::min);
-            least.min(rest).min(last)
-        },
+        || least_of_differences(costs, v),
     )
+}
+
+/// The first place of the least costs[j] − v[j].
+pub(crate) fn least_place<T: Scalar>(costs: &[T], v: &[f64]) -> usize {
+    dispatch(
+        #[inline(always)]
+        || first_up_to(costs, v, least_of_differences(costs, v)),
+    )
+}
+
+/// min over j of costs[j] − v[j], in vectors only where inlined.
+#[inline(always)]
+fn least_of_differences<T: Scalar>(costs: &[T], v: &[f64]) -> f64 {
+    let (least, (costs, v)) = least_in_lanes::<T, 32>(costs, v);
+    if costs.is_empty() {
+        return least;
+    }
+    let (rest, (costs, v)) = least_in_lanes::<T, WORD>(costs, v);
+    let last = costs.iter().zip(v).map(|(c, v)| c.to_f64() - v).fold(f64::INFINITY, f64::min);
+    least.min(rest).min(last)
 }
 
 /// The least over whole groups of `LANES`, and what is left of costs and v.
@@ -242,6 +292,22 @@ fn least_in_lanes<'a, T: Scalar, const LANES: usize>(
         }
     }
     (least_of_lanes(least), (tail, v_tail))
+}
+
+/// The first place where costs[j] − v[j] is at most `bound`; 0 if there is none.
+#[inline(always)]
+fn first_up_to<T: Scalar>(costs: &[T], v: &[f64], bound: f64) -> usize {
+    let is_near = |k: usize| costs[k].to_f64() - v[k] <= bound;
+    let words = costs.as_chunks::<WORD>().0.iter().zip(v.as_chunks::<WORD>().0);
+    let mut skipped = 0;
+    for (c, v) in words {
+        let near = (0..WORD).fold(false, |near, k| near | (c[k].to_f64() - v[k] <= bound));
+        if near {
+            break;
+        }
+        skipped += WORD;
+    }
+    (skipped..costs.len()).find(|&k| is_near(k)).unwrap_or(0)
 }
 
 /// The places where costs[j] − v[j] is at most `bound`.

@@ -8,7 +8,7 @@ use super::tree::BasicCell;
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
-use crate::pricing::{least_difference, places_up_to};
+use crate::pricing::least_place;
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 
@@ -131,14 +131,7 @@ impl<'a, G: Geometry> Greedy<'a, G> {
 
 /// The first column of a row that has the least cost − v.
 fn cheapest<G: Geometry>(cost: &G, row: usize, v: &[f64], buffer: &mut Vec<G::Cost>) -> usize {
-    let costs = cost.stretch(row, 0..v.len(), buffer);
-    let least = least_difference(costs, v);
-    let mut first = None;
-    dispatch(
-        #[inline(always)]
-        || places_up_to(costs, v, least, |col| first = first.or(Some(col))),
-    );
-    first.unwrap_or(0)
+    least_place(cost.stretch(row, 0..v.len(), buffer), v)
 }
 
 fn column_minima<G: Geometry>(cost: &G) -> Vec<f64> {
