@@ -124,6 +124,6 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
         let all = self.cells.count();
         self.unseen = if self.found.is_empty() { self.unseen.saturating_sub(rows.len()) } else { all };
         self.at = if rows.end == all { 0 } else { rows.end };
-        self.candidates.fill(self.found.drain(..), zero, tree);
+        self.candidates.fill(self.found.drain(..), zero);
     }
 }
