@@ -1,11 +1,13 @@
 //! The spanning tree of a transportation basis: structure, flows and potentials.
 //!
-//! Nodes are the rows 0..n and the columns n..n + m; the root is node 0. A node's flow is that of
-//! the arc to its parent. Arcs always lead from a row to a column. All nodes are threaded in
-//! preorder, in a ring, so a subtree is a stretch of the ring and so is all that is not in it.
+//! Nodes are the rows 0..n and the columns n..n + m; the root is node 0. Arcs always lead from a row
+//! to a column. All nodes are threaded in preorder, in a ring, so a subtree is a stretch of the ring
+//! and so is all that is not in it.
 //!
 //! Potentials are kept in `f64` as long as pivots are many, and in twice that precision in the end:
 //! reduced costs then have signs that can be trusted.
+
+use std::hint::select_unpredictable as select;
 
 use super::masses::IntegerMasses;
 use crate::double_double::Dd;
@@ -24,15 +26,10 @@ pub(super) struct BasicCell {
 /// A spanning tree of the complete bipartite graph.
 pub(super) struct Tree {
     n: usize,
-    parent: Vec<u32>,
+    nodes: Vec<Node>,
     /// Next and previous node in preorder.
     next: Vec<u32>,
     prev: Vec<u32>,
-    /// Last node in preorder of the subtree.
-    last: Vec<u32>,
-    /// Nodes in the subtree, the node included.
-    size: Vec<u32>,
-    flow: Vec<i128>,
     /// High and low parts of the potentials, rows then columns.
     hi: Vec<f64>,
     lo: Vec<f64>,
@@ -42,6 +39,18 @@ pub(super) struct Tree {
     shifted: u64,
 }
 
+/// What the walks along a cycle look at, together in memory.
+#[derive(Clone, Copy)]
+struct Node {
+    /// Flow of the arc to the parent.
+    flow: i128,
+    parent: u32,
+    /// Nodes in the subtree, the node included.
+    size: u32,
+    /// Last node in preorder of the subtree.
+    last: u32,
+}
+
 impl Tree {
     /// From the n + m − 1 cells of a basis, which must span all nodes.
     pub fn new(cost: &impl Geometry, cells: &[BasicCell]) -> Self {
@@ -49,12 +58,9 @@ impl Tree {
         debug_assert_eq!(cells.len(), nodes - 1);
         let mut tree = Self {
             n,
-            parent: vec![NONE; nodes],
+            nodes: (0..nodes as u32).map(|x| Node { flow: 0, parent: NONE, size: 1, last: x }).collect(),
             next: vec![0; nodes],
             prev: vec![0; nodes],
-            last: (0..nodes as u32).collect(),
-            size: vec![1; nodes],
-            flow: vec![0; nodes],
             hi: vec![0.0; nodes],
             lo: vec![0.0; nodes],
             exact: false,
@@ -68,9 +74,9 @@ impl Tree {
             for &cell in &arcs[start[x as usize]..start[x as usize + 1]] {
                 let BasicCell { row, col, flow } = cells[cell as usize];
                 let y = if tree.is_row(x) { n as u32 + col } else { row };
-                if y != tree.parent[x as usize] {
-                    tree.parent[y as usize] = x;
-                    tree.flow[y as usize] = flow;
+                if y != tree.nodes[x as usize].parent {
+                    let node = &mut tree.nodes[y as usize];
+                    (node.parent, node.flow) = (x, flow);
                     stack.push(y);
                 }
             }
@@ -80,11 +86,10 @@ impl Tree {
             tree.link(x, order[(k + 1) % nodes]);
         }
         for &x in order[1..].iter().rev() {
-            let parent = tree.parent[x as usize] as usize;
-            tree.size[parent] += tree.size[x as usize];
-            if tree.last[parent] == parent as u32 {
-                tree.last[parent] = tree.last[x as usize];
-            }
+            let Node { parent, size, last, .. } = tree.nodes[x as usize];
+            let above = &mut tree.nodes[parent as usize];
+            above.size += size;
+            above.last = if above.last == parent { last } else { above.last };
         }
         tree.refresh_potentials(cost);
         tree
@@ -94,11 +99,13 @@ impl Tree {
     pub fn carrying(cost: &impl Geometry, basis: &[(u32, u32)], masses: &IntegerMasses) -> Self {
         let cells: Vec<_> = basis.iter().map(|&(row, col)| BasicCell { row, col, flow: 0 }).collect();
         let mut tree = Self::new(cost, &cells);
-        tree.flow = masses.supply.iter().chain(&masses.demand).copied().collect();
+        for (node, &mass) in tree.nodes.iter_mut().zip(masses.supply.iter().chain(&masses.demand)) {
+            node.flow = mass;
+        }
         let mut x = tree.prev[0];
         while x != 0 {
-            let (parent, flow) = (tree.parent[x as usize], tree.flow[x as usize]);
-            tree.flow[parent as usize] -= flow;
+            let Node { parent, flow, .. } = tree.nodes[x as usize];
+            tree.nodes[parent as usize].flow -= flow;
             x = tree.prev[x as usize];
         }
         tree
@@ -106,26 +113,26 @@ impl Tree {
 
     /// Nodes whose arcs carry a negative flow.
     pub fn negative(&self) -> impl Iterator<Item = u32> + '_ {
-        (1..self.flow.len() as u32).filter(|&x| self.flow[x as usize] < 0)
+        (1..self.nodes.len() as u32).filter(|&x| self.flow(x) < 0)
     }
 
     pub fn flow(&self, x: u32) -> i128 {
-        self.flow[x as usize]
+        self.nodes[x as usize].flow
     }
 
     /// How many they are.
     pub fn smaller_size(&self, x: u32) -> usize {
-        let inside = self.size[x as usize] as usize;
-        inside.min(self.parent.len() - inside)
+        let inside = self.nodes[x as usize].size as usize;
+        inside.min(self.nodes.len() - inside)
     }
 
     /// The fewer of the nodes below the arc above a node and of those that are not; whether they are
     /// those below.
     pub fn smaller_part(&self, x: u32, nodes: &mut Vec<u32>) -> bool {
-        let (inside, all) = (self.size[x as usize] as usize, self.parent.len());
+        let (Node { size, last, .. }, all) = (self.nodes[x as usize], self.nodes.len());
+        let inside = size as usize;
         let is_inside = 2 * inside <= all;
-        let (mut y, count) =
-            if is_inside { (x, inside) } else { (self.next[self.last[x as usize] as usize], all - inside) };
+        let (mut y, count) = if is_inside { (x, inside) } else { (self.next[last as usize], all - inside) };
         nodes.clear();
         for _ in 0..count {
             nodes.push(y);
@@ -149,7 +156,7 @@ impl Tree {
     pub fn refresh_potentials(&mut self, cost: &impl Geometry) {
         let mut x = self.next[0];
         while x != 0 {
-            let parent = self.parent[x as usize];
+            let parent = self.nodes[x as usize].parent;
             let (row, col) = if self.is_row(x) { (x, parent) } else { (parent, x) };
             let price = Dd::from(cost.at(row as usize, col as usize - self.n));
             let potential = price - self.potential(parent);
@@ -208,10 +215,10 @@ impl Tree {
 
     /// The basic cells.
     pub fn cells(&self) -> impl Iterator<Item = BasicCell> + '_ {
-        (1..self.parent.len() as u32).map(|x| {
-            let parent = self.parent[x as usize];
+        (1..self.nodes.len() as u32).map(|x| {
+            let Node { parent, flow, .. } = self.nodes[x as usize];
             let (row, col) = if self.is_row(x) { (x, parent) } else { (parent, x) };
-            BasicCell { row, col: col - self.n as u32, flow: self.flow[x as usize] }
+            BasicCell { row, col: col - self.n as u32, flow }
         })
     }
 
@@ -229,12 +236,11 @@ impl Tree {
 
     fn enter(&mut self, row: usize, col: usize, flow: i128, reduced_cost: Dd) {
         let (row, col) = (row as u32, (self.n + col) as u32);
-        let join = self.join(row, col);
         let more = reduced_cost.hi < 0.0 || flow == 0;
-        let (leaving, theta, on_row_side) = self.ratio_test(row, col, join, more);
+        let Cycle { join, leaving, theta, on_row_side } = self.cycle(row, col, more);
         if !more && flow <= theta {
-            self.push(row, join, -flow, true);
-            self.push(col, join, -flow, false);
+            self.push(row, join, -flow, true, 0);
+            self.push(col, join, -flow, false, 0);
             return;
         }
         let theta = if more { theta } else { -theta };
@@ -245,7 +251,7 @@ impl Tree {
     /// in the other direction.
     pub fn replace(&mut self, leaving: u32, cell: Cell, reduced_cost: Dd) {
         let (row, col) = (cell.row as u32, (self.n + cell.col) as u32);
-        let (join, theta) = (self.join(row, col), -self.flow[leaving as usize]);
+        let (join, theta) = (self.cycle(row, col, true).join, -self.flow(leaving));
         // Below a column too much arrives: the cell leads out of that part. Below a row, into it.
         let on_row_side = !self.is_row(leaving);
         self.exchange((row, col), join, (leaving, on_row_side), (0, theta), reduced_cost);
@@ -261,79 +267,75 @@ impl Tree {
         (flow, theta): (i128, i128),
         reduced_cost: Dd,
     ) {
-        self.push(row, join, theta, true);
-        self.push(col, join, theta, false);
         let (inner, outer) = if on_row_side { (row, col) } else { (col, row) };
-        self.resize(leaving, outer, join);
-        self.reroot(inner, leaving, outer, flow + theta);
+        // Ancestors below the join lose the leaving subtree on one side and win it on the other.
+        let Node { parent, size, .. } = self.nodes[leaving as usize];
+        self.push(parent, join, theta, on_row_side, size.wrapping_neg());
+        self.push(outer, join, theta, !on_row_side, size);
+        self.reroot(inner, leaving, outer, (flow + theta, theta));
         self.shift(inner, reduced_cost);
     }
 
-    /// Lowest common ancestor. Of two nodes the one with the smaller subtree is no ancestor of the
-    /// other, so it may step up.
-    fn join(&self, mut x: u32, mut y: u32) -> u32 {
+    /// The cycle that a cell closes, and the arc on it that more flow, or less, empties first.
+    ///
+    /// Of two nodes the one with the smaller subtree is no ancestor of the other, so it may step up.
+    fn cycle(&self, row: u32, col: u32, more: bool) -> Cycle {
+        let mut cycle = Cycle { join: NONE, leaving: NONE, theta: i128::MAX, on_row_side: true };
+        let (mut x, mut y) = (row, col);
         while x != y {
-            if self.size[x as usize] <= self.size[y as usize] {
-                x = self.parent[x as usize];
-            } else {
-                y = self.parent[y as usize];
-            }
+            let (x_node, y_node) = (&self.nodes[x as usize], &self.nodes[y as usize]);
+            let on_row_side = x_node.size <= y_node.size;
+            let at = select(on_row_side, x, y);
+            let flow = select(on_row_side, x_node.flow, y_node.flow);
+            let is_less = (self.falls(at, on_row_side) == more) & (flow < cycle.theta);
+            cycle.leaving = select(is_less, at, cycle.leaving);
+            cycle.theta = select(is_less, flow, cycle.theta);
+            cycle.on_row_side = select(is_less, on_row_side, cycle.on_row_side);
+            (x, y) = (select(on_row_side, x_node.parent, x), select(on_row_side, y, y_node.parent));
         }
-        x
+        cycle.join = x;
+        cycle
     }
 
     /// Flow goes round row → col → join → row. Below the join it falls on arcs that lead against
     /// that direction: those above rows on the row's side, above columns on the column's side.
-    fn ratio_test(&self, row: u32, col: u32, join: u32, more: bool) -> (u32, i128, bool) {
-        let mut best = (NONE, i128::MAX, true);
-        for (start, row_side) in [(row, true), (col, false)] {
-            let mut x = start;
-            while x != join {
-                if (self.is_row(x) == row_side) == more && self.flow[x as usize] < best.1 {
-                    best = (x, self.flow[x as usize], row_side);
-                }
-                x = self.parent[x as usize];
-            }
-        }
-        best
+    #[inline(always)]
+    fn falls(&self, x: u32, on_row_side: bool) -> bool {
+        self.is_row(x) == on_row_side
     }
 
-    fn push(&mut self, start: u32, join: u32, theta: i128, row_side: bool) {
-        let mut x = start;
+    /// From a node up to the join: `theta` more on the cycle, and `more` nodes below.
+    fn push(&mut self, start: u32, join: u32, theta: i128, on_row_side: bool, more: u32) {
+        let (mut x, mut theta) = (start, if self.falls(start, on_row_side) { -theta } else { theta });
         while x != join {
-            let falls = self.is_row(x) == row_side;
-            self.flow[x as usize] += if falls { -theta } else { theta };
-            x = self.parent[x as usize];
+            let node = &mut self.nodes[x as usize];
+            node.flow += theta;
+            theta = -theta;
+            node.size = node.size.wrapping_add(more);
+            x = node.parent;
         }
     }
 
-    /// Ancestors below the join lose the leaving subtree on one side and win it on the other.
-    fn resize(&mut self, leaving: u32, outer: u32, join: u32) {
-        let moved = self.size[leaving as usize];
-        let mut x = self.parent[leaving as usize];
-        while x != join {
-            self.size[x as usize] -= moved;
-            x = self.parent[x as usize];
-        }
-        let mut x = outer;
-        while x != join {
-            self.size[x as usize] += moved;
-            x = self.parent[x as usize];
-        }
-    }
-
-    /// Hang the subtree of `leaving` below `outer` by its node `inner`, turning the path between.
-    fn reroot(&mut self, inner: u32, leaving: u32, outer: u32, theta: i128) {
+    /// Hang the subtree of `leaving` below `outer` by its node `inner` and an arc with a flow, turning
+    /// the path between, on which `theta` more goes round.
+    fn reroot(&mut self, inner: u32, leaving: u32, outer: u32, (mut flow, mut theta): (i128, i128)) {
         self.cut(leaving);
-        let whole = self.size[leaving as usize];
-        let (mut x, mut above, mut flow, mut size) = (inner, outer, theta, whole);
+        let whole = self.nodes[leaving as usize].size;
+        let (mut x, mut above, mut size) = (inner, outer, whole);
         let mut end = NONE;
         // Of the node below on the path: its last, and what came before it and after its last.
         let mut below = (NONE, NONE, NONE);
         loop {
-            let (parent, last) = (self.parent[x as usize], self.last[x as usize]);
+            // It falls on the arc above `inner`, where the flow of the new one rises, and so by turns.
+            theta = -theta;
+            let before = self.prev[x as usize];
+            let node = &mut self.nodes[x as usize];
+            let Node { parent, last, .. } = *node;
+            flow = std::mem::replace(&mut node.flow, flow) + theta;
+            size = whole - std::mem::replace(&mut node.size, size);
+            node.parent = above;
             let after = if last == below.0 { below.2 } else { self.next[last as usize] };
-            let around = (last, self.prev[x as usize], after);
+            let around = (last, before, after);
             // In preorder first comes the subtree of `inner`, then what the next node of the path
             // has besides, and so on.
             if end == NONE {
@@ -346,26 +348,23 @@ impl Tree {
                 }
             }
             below = around;
-            flow = std::mem::replace(&mut self.flow[x as usize], flow);
-            size = whole - std::mem::replace(&mut self.size[x as usize], size);
-            self.parent[x as usize] = above;
             if x == leaving {
                 break;
             }
             (x, above) = (parent, x);
         }
         while x != outer {
-            self.last[x as usize] = end;
-            x = self.parent[x as usize];
+            self.nodes[x as usize].last = end;
+            x = self.nodes[x as usize].parent;
         }
         self.insert(inner, end, outer);
     }
 
     /// Take the subtree of a node out of the ring.
     fn cut(&mut self, x: u32) {
-        let (last, before) = (self.last[x as usize], self.prev[x as usize]);
+        let (Node { parent, last, .. }, before) = (self.nodes[x as usize], self.prev[x as usize]);
         self.link(before, self.next[last as usize]);
-        self.relast(self.parent[x as usize], last, before);
+        self.relast(parent, last, before);
     }
 
     /// Put the stretch from `first` to `last` behind the node that is its parent.
@@ -378,9 +377,9 @@ impl Tree {
 
     /// From x up: where the subtree's last node was `old`, it is `new`.
     fn relast(&mut self, mut x: u32, old: u32, new: u32) {
-        while x != NONE && self.last[x as usize] == old {
-            self.last[x as usize] = new;
-            x = self.parent[x as usize];
+        while x != NONE && self.nodes[x as usize].last == old {
+            self.nodes[x as usize].last = new;
+            x = self.nodes[x as usize].parent;
         }
     }
 
@@ -388,8 +387,8 @@ impl Tree {
     /// other nodes the other way, whichever are fewer.
     fn shift(&mut self, inner: u32, reduced_cost: Dd) {
         let rows_up = if self.is_row(inner) { reduced_cost } else { -reduced_cost };
-        let (inside, all) = (self.size[inner as usize] as usize, self.parent.len());
-        let last = self.last[inner as usize];
+        let Node { size, last, .. } = self.nodes[inner as usize];
+        let (inside, all) = (size as usize, self.nodes.len());
         if 2 * inside <= all {
             self.shift_stretch(inner, last, inside, rows_up);
         } else {
@@ -415,7 +414,10 @@ impl Tree {
 
     #[inline(always)]
     fn shift_node(&mut self, x: u32, rows_up: Dd) {
-        let delta = if self.is_row(x) { rows_up } else { -rows_up };
+        // No processor foretells which kind comes next, so there is no branch: x − n < 0 for rows.
+        let row_sign = u64::from(x).wrapping_sub(self.n as u64) & 1 << 63;
+        let signed = |part: f64| f64::from_bits((-part).to_bits() ^ row_sign);
+        let delta = Dd { hi: signed(rows_up.hi), lo: signed(rows_up.lo) };
         if self.exact {
             let potential = self.potential(x) + delta;
             self.hi[x as usize] = potential.hi;
@@ -424,6 +426,14 @@ impl Tree {
             self.hi[x as usize] += delta.hi;
         }
     }
+}
+
+/// A cycle's highest node, and the arc that is emptied first: the node below it, its flow, its side.
+struct Cycle {
+    join: u32,
+    leaving: u32,
+    theta: i128,
+    on_row_side: bool,
 }
 
 /// For each node the cells that touch it, as offsets and one list of cell numbers.
