@@ -78,10 +78,15 @@ impl<G: Geometry> Rows for Whole<'_, G> {
         dispatch(
             #[inline(always)]
             || {
-                for row in rows.clone() {
-                    let costs = self.geometry.stretch(row, 0..v.len(), buffer);
-                    let least = least_of_differences(costs, v);
-                    if least - u[row] < limit {
+                // First some rows' least, then what depends on them: no step waits for a wrong guess long.
+                for start in rows.clone().step_by(WORD) {
+                    let some = start..(start + WORD).min(rows.end);
+                    let mut least = [f64::INFINITY; WORD];
+                    for (row, least) in some.clone().zip(&mut least) {
+                        *least = least_of_differences(self.geometry.stretch(row, 0..v.len(), buffer), v);
+                    }
+                    for (row, least) in some.zip(least).filter(|&(row, least)| least - u[row] < limit) {
+                        let costs = self.geometry.stretch(row, 0..v.len(), buffer);
                         let col = first_up_to(costs, v, least);
                         found.push(Cell { row, col, cost: costs[col].to_f64() });
                     }

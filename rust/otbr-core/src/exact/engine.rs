@@ -6,9 +6,10 @@ use super::bounds::Bounds;
 use super::look::look;
 use super::masses::IntegerMasses;
 use super::prepare::{Prepared, prepare, prepare_from};
+use super::simplex::{End, optimize};
 use super::start::{greedy_basis, send_leftovers};
 use super::tree::Tree;
-use super::{ExactOptions, Hint, Optimum, Search, simplex};
+use super::{ExactOptions, Hint, Optimum, Search};
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
@@ -87,10 +88,15 @@ pub(super) fn solve<G: Geometry>(
         }
     };
     let (mut negative, mut rounds) = (usize::MAX, 0);
-    let (look, limit) = loop {
-        let limit = match &core {
-            Some(core) => simplex::optimize(core, cost, &mut tree, limits, interrupt)?,
-            None => simplex::optimize(&Whole::new(cost), cost, &mut tree, limits, interrupt)?,
+    let (least, limit) = loop {
+        let end = match &core {
+            Some(core) => optimize(core, cost, &mut tree, limits, interrupt)?,
+            None => optimize(&Whole::new(cost), cost, &mut tree, limits, interrupt)?,
+        };
+        let limit = match end {
+            End::Least(least) if core.is_none() => break (least, None),
+            End::Least(_) => None,
+            End::Limit(limit) => Some(limit),
         };
         let look = look(
             cost,
@@ -102,7 +108,7 @@ pub(super) fn solve<G: Geometry>(
             interrupt,
         )?;
         if limit.is_some() || look.negative.is_empty() || core.is_none() {
-            break (look, limit);
+            break (look.least, limit);
         }
         rounds += 1;
         let few = look.negative.len() <= cost.rows() / FEW;
@@ -122,7 +128,7 @@ pub(super) fn solve<G: Geometry>(
             basis: tree.cells().map(|c| (c.row, c.col)).collect(),
         },
         duals: tree.into_duals(),
-        least: look.least,
+        least,
         limit,
     })
 }

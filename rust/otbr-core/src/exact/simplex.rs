@@ -22,6 +22,14 @@ pub(super) const PIVOTS_PER_CHECK: u64 = 32;
 const BLOCKS: usize = 4;
 const MAX_BLOCK: usize = 2048;
 
+/// How the simplex ends.
+pub(super) enum End {
+    /// With all cells priced exactly, none of which is negative: the least of their reduced costs.
+    Least(f64),
+    /// Cut short.
+    Limit(Limit),
+}
+
 /// Pivot until none of the cells has a negative reduced cost, or a limit is reached.
 pub(super) fn optimize(
     cells: &impl Rows,
@@ -29,27 +37,27 @@ pub(super) fn optimize(
     tree: &mut Tree,
     limits: &mut Limits,
     interrupt: Interrupt<'_>,
-) -> Result<Option<Limit>> {
+) -> Result<End> {
     let mut search = BlockSearch::new(cells, cost.max_abs());
     tree.be_rough();
     loop {
         let Some((entering, reduced_cost)) = search.next(tree, interrupt)? else {
             if search.exact {
-                return Ok(None);
+                return Ok(End::Least(search.least));
             }
             tree.be_exact(cost);
             search.be_exact();
             continue;
         };
         if let Some(limit) = limits.pivots_spent() {
-            return Ok(Some(limit));
+            return Ok(End::Limit(limit));
         }
         tree.pivot(entering.row, entering.col, reduced_cost);
         limits.done += 1;
         if limits.done.is_multiple_of(PIVOTS_PER_CHECK) {
             interrupt.check_after(limits.done)?;
             if let Some(limit) = limits.time_spent() {
-                return Ok(Some(limit));
+                return Ok(End::Limit(limit));
             }
         }
         if !search.exact && limits.done.is_multiple_of(u64::from(SHIFTS)) {
@@ -73,6 +81,8 @@ struct BlockSearch<'a, R> {
     /// Rows of which nothing is known since the last candidates came up.
     unseen: usize,
     exact: bool,
+    /// Where exact, the least reduced cost of the rows seen since then.
+    least: f64,
 }
 
 impl<'a, R: Rows> BlockSearch<'a, R> {
@@ -87,6 +97,7 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
             candidates: Candidates::default(),
             unseen: rows,
             exact: false,
+            least: f64::INFINITY,
         }
     }
 
@@ -116,13 +127,22 @@ impl<'a, R: Rows> BlockSearch<'a, R> {
         let rows = self.at..(self.at + self.block).min(self.cells.count());
         let zero = if self.exact { potentials.zero() } else { potentials.rough_zero() };
         if self.exact {
-            let find = |row| potentials.least_exact(self.cells, row, zero);
-            self.found.extend(rows.clone().filter_map(find).map(|found| found.0));
+            for row in rows.clone() {
+                let Some((cell, reduced_cost)) = potentials.least_exact(self.cells, row, f64::MAX) else {
+                    continue;
+                };
+                self.least = self.least.min(reduced_cost.to_f64());
+                self.found.extend((reduced_cost.to_f64() < zero).then_some(cell));
+            }
         } else {
             potentials.least_below(self.cells, rows.clone(), zero, &mut self.found);
         }
         let all = self.cells.count();
-        self.unseen = if self.found.is_empty() { self.unseen.saturating_sub(rows.len()) } else { all };
+        if self.found.is_empty() {
+            self.unseen = self.unseen.saturating_sub(rows.len());
+        } else {
+            (self.unseen, self.least) = (all, f64::INFINITY);
+        }
         self.at = if rows.end == all { 0 } else { rows.end };
         self.candidates.fill(self.found.drain(..), zero);
     }
