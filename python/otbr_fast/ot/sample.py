@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from otbr_fast import _core
-from otbr_fast.ot.arrays import constant, count, masses, matrix, requires_grad
+from otbr_fast.ot.arrays import any_tensor, constant, count, masses, matrix, requires_grad
 from otbr_fast.ot.distances import Metric, cost_matrix
 from otbr_fast.ot.result import OTResult
 from otbr_fast.ot.solver import NO_LIMIT, exact_result, solve, start_from
@@ -85,4 +85,4 @@ def solve_sample(
         start=start_from(warmstart),
         callback=callback,
     )
-    return exact_result(solution, (x.shape[0], y.shape[0]), sources)
+    return exact_result(solution, (x.shape[0], y.shape[0]), any_tensor(sources))

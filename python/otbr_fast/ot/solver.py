@@ -12,6 +12,7 @@ from otbr_fast.ot.arrays import (
     Matrix,
     Vector,
     any_tensor,
+    as_tensor,
     constant,
     count,
     like,
@@ -99,7 +100,8 @@ def solve(
     Peyré and Cuturi, Computational Optimal Transport, 2019, chapters 3 and 4.
     """
     sources = (M, a, b)
-    if any(map(requires_grad, sources)):
+    tensors = any_tensor(sources)
+    if tensors and any(map(requires_grad, sources)):
         from otbr_fast.ot.autograd import with_gradients
 
         result = solve(
@@ -140,7 +142,7 @@ def solve(
         start=start_from(warmstart),
         callback=callback,
     )
-    return exact_result(solution, (cost.shape[0], cost.shape[1]), sources)
+    return exact_result(solution, cost.shape, tensors)
 
 
 def start_from(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
@@ -148,7 +150,7 @@ def start_from(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
     if warmstart is None:
         return None
     if isinstance(warmstart, OTResult):
-        if warmstart._hint is not None and warmstart._hint[0].size:
+        if warmstart._hint is not None:
             return warmstart._hint
         warmstart = warmstart.potentials
     # Potentials of the rows follow from those of the columns.
@@ -157,14 +159,13 @@ def start_from(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
     return v, nothing, nothing, nothing, nothing
 
 
-def exact_result(
-    solution: _core.ExactSolution, shape: tuple[int, int], sources: tuple[Any, ...]
-) -> OTResult:
-    """Give an exact solution the form of a result, of the kind of the sources."""
+def exact_result(solution: _core.ExactSolution, shape: tuple[int, int], tensors: bool) -> OTResult:
+    """Give an exact solution the form of a result, with tensors if they are wanted."""
+    u, v = solution.u, solution.v
     return OTResult(
         value=solution.value,
         objective=solution.value,
-        potentials=(like(solution.u, sources), like(solution.v, sources)),
+        potentials=(as_tensor(u), as_tensor(v)) if tensors else (u, v),
         status=solution.status,
         n_iter=solution.n_iter,
         certificate=Certificate(
@@ -173,14 +174,18 @@ def exact_result(
         reg=None,
         errors=None,
         _plan=Entries(solution.rows, solution.cols, solution.masses, shape),
-        _tensors=any_tensor(sources),
-        _hint=(
-            solution.hint_v,
-            solution.core_rows,
-            solution.core_cols,
-            solution.basis_rows,
-            solution.basis_cols,
-        ),
+        _tensors=tensors,
+        _hint=_hint(solution) if solution.has_hint else None,
+    )
+
+
+def _hint(solution: _core.ExactSolution) -> Hint:
+    return (
+        solution.hint_v,
+        solution.core_rows,
+        solution.core_cols,
+        solution.basis_rows,
+        solution.basis_cols,
     )
 
 

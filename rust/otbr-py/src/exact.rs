@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
-use otbr_core::exact::{ExactOptions, Search, Start, Status, solve};
+use otbr_core::exact::{ExactOptions, Hint, Search, Start, Status, solve};
 use otbr_core::forbidden::Allowed;
 use otbr_core::points::PointCloud;
 use otbr_core::problem::Transport;
@@ -16,24 +16,66 @@ use crate::call::{run_watched, to_py};
 use crate::distances::metric_of;
 
 /// An exact plan with its proof. Arrays are numpy's.
-#[pyclass(frozen, get_all, module = "otbr_fast._core")]
+#[pyclass(frozen, module = "otbr_fast._core")]
 pub struct ExactSolution {
+    #[pyo3(get)]
     rows: Py<PyArray1<u32>>,
+    #[pyo3(get)]
     cols: Py<PyArray1<u32>>,
+    #[pyo3(get)]
     masses: Py<PyArray1<f64>>,
+    #[pyo3(get)]
     u: Py<PyArray1<f64>>,
+    #[pyo3(get)]
     v: Py<PyArray1<f64>>,
+    #[pyo3(get)]
     value: f64,
+    #[pyo3(get)]
     duality_gap: f64,
+    #[pyo3(get)]
     worst_reduced_cost: f64,
+    #[pyo3(get)]
     marginal_error: f64,
+    #[pyo3(get)]
     status: &'static str,
+    #[pyo3(get)]
     n_iter: u64,
-    hint_v: Py<PyArray1<f64>>,
-    core_rows: Py<PyArray1<u32>>,
-    core_cols: Py<PyArray1<u32>>,
-    basis_rows: Py<PyArray1<u32>>,
-    basis_cols: Py<PyArray1<u32>>,
+    hint: Hint,
+}
+
+/// What the next problem can use. Most have no next one, so these become arrays when asked for.
+#[pymethods]
+impl ExactSolution {
+    /// Whether there is more to start from than the basis.
+    #[getter]
+    fn has_hint(&self) -> bool {
+        !self.hint.v.is_empty()
+    }
+
+    #[getter]
+    fn hint_v<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, &self.hint.v)
+    }
+
+    #[getter]
+    fn core_rows<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        PyArray1::from_iter(py, self.hint.core.iter().map(|cell| cell.0))
+    }
+
+    #[getter]
+    fn core_cols<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        PyArray1::from_iter(py, self.hint.core.iter().map(|cell| cell.1))
+    }
+
+    #[getter]
+    fn basis_rows<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        PyArray1::from_iter(py, self.hint.basis.iter().map(|cell| cell.0))
+    }
+
+    #[getter]
+    fn basis_cols<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u32>> {
+        PyArray1::from_iter(py, self.hint.basis.iter().map(|cell| cell.1))
+    }
 }
 
 /// Exact optimal transport; `start` is (v, rows, columns, rows, columns): potentials of the columns,
@@ -185,8 +227,6 @@ fn exact<T: Scalar>(
 
 /// The solution as Python sees it.
 fn to_python(py: Python<'_>, solution: otbr_core::exact::ExactSolution) -> ExactSolution {
-    let (core_rows, core_cols) = solution.hint.core.into_iter().unzip();
-    let (basis_rows, basis_cols) = solution.hint.basis.into_iter().unzip();
     ExactSolution {
         rows: to_numpy(py, solution.plan.rows),
         cols: to_numpy(py, solution.plan.cols),
@@ -204,10 +244,6 @@ fn to_python(py: Python<'_>, solution: otbr_core::exact::ExactSolution) -> Exact
             Status::NotProven => "not_proven",
         },
         n_iter: solution.n_iter,
-        hint_v: to_numpy(py, solution.hint.v),
-        core_rows: to_numpy(py, core_rows),
-        core_cols: to_numpy(py, core_cols),
-        basis_rows: to_numpy(py, basis_rows),
-        basis_cols: to_numpy(py, basis_cols),
+        hint: solution.hint,
     }
 }
