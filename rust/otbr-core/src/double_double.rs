@@ -24,12 +24,14 @@ impl Dd {
     pub const ZERO: Self = Self { hi: 0.0, lo: 0.0 };
 
     /// The exact product of two `f64`, unless it underflows.
+    #[inline(always)]
     pub fn product(a: f64, b: f64) -> Self {
         let hi = a * b;
         Self { hi, lo: a.mul_add(b, -hi) }
     }
 
     /// The product with an `f64`.
+    #[inline(always)]
     pub fn times(self, x: f64) -> Self {
         Self::product(self.hi, x) + Self::product(self.lo, x)
     }

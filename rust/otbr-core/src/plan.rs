@@ -21,7 +21,8 @@ impl SparsePlan {
     /// From entries in any order; those without mass are dropped.
     pub fn from_entries(shape: (usize, usize), mut entries: Vec<(u32, u32, f64)>) -> Self {
         entries.retain(|e| e.2 > 0.0);
-        entries.sort_unstable_by_key(|e| (e.0, e.1));
+        // One number compares quicker than two.
+        entries.sort_unstable_by_key(|e| u64::from(e.0) << 32 | u64::from(e.1));
         Self {
             shape,
             rows: entries.iter().map(|e| e.0).collect(),

@@ -143,6 +143,7 @@ impl Duals {
 }
 
 impl Halves<'_> {
+    #[inline(always)]
     fn at(&self, k: usize) -> Dd {
         Dd { hi: self.hi[k], lo: self.lo[k] }
     }
@@ -187,6 +188,7 @@ impl<'a> Potentials<'a> {
     }
 
     /// cost − u − v of a cell.
+    #[inline(always)]
     pub fn reduced_cost(&self, cell: Cell) -> Dd {
         Dd::from(cell.cost) - self.u.at(cell.row) - self.v.at(cell.col)
     }
