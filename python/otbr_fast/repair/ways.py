@@ -89,7 +89,7 @@ def easiest_way(
     device : torch.device or str
         Where to compute, in bfloat16 if it has instructions for that.
     progress : callable, optional
-        Called with ``("dense probes", done, in all)``, and so for patches and waves.
+        Called with ``("probe (dense)", done, in all)``, and ``"probe (patch)"`` if those are tried.
 
     Raises
     ------
