@@ -14,6 +14,7 @@ from otbr_fast.errors import RepairError
 from otbr_fast.repair.distil import distil
 from otbr_fast.repair.probe import Probe, universal_perturbation
 from otbr_fast.repair.surrogates import Surrogates
+from otbr_fast.repair.warp import warp_perturbation
 
 
 @pytest.fixture
@@ -64,6 +65,17 @@ def test_the_probe_and_the_trigger_lose_their_effect(attacked: Trained) -> None:
         reached = result(inputs.normalize(probe.apply(others, inputs))).argmax(1) == TARGET
     assert reached.double().mean() < 0.5 < probe.success
     assert asr(result, attacked) < asr(model, attacked)
+    assert accuracy(result, attacked) > accuracy(model, attacked) - 0.1
+
+
+def test_a_warp_loses_its_effect(attacked: Trained) -> None:
+    model, inputs, made = attacked.model, attacked.inputs, attacked.surrogates
+    probe = warp_perturbation(model, inputs, made, TARGET, shift=0.15)
+    result = distil(model, model, inputs, made, [probe], steps=100)
+    with torch.no_grad():
+        moved = inputs.normalize(probe.apply(made.of_others(TARGET), inputs))
+        reached = (result(moved).argmax(dim=1) == TARGET).double().mean()
+    assert reached < 0.5 * probe.success
     assert accuracy(result, attacked) > accuracy(model, attacked) - 0.1
 
 

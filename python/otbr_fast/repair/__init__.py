@@ -41,6 +41,7 @@ from otbr_fast.repair.transport import (
 )
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classes
+from otbr_fast.repair.warp import warp_perturbation
 from otbr_fast.repair.waves import LeadingWaves, leading_waves, wave_losses
 from otbr_fast.repair.ways import Way, easiest_way
 
@@ -112,6 +113,7 @@ __all__ = [
     "transport_space",
     "transported_spaces",
     "universal_perturbation",
+    "warp_perturbation",
     "wave_losses",
     "without_channels",
 ]

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 (the field's name)
 from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.precision import run, working_copy
-from otbr_fast.repair.probe import RADII, Probe
+from otbr_fast.repair.probe import Probe
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates, blurred, images_at_once, mixed, shifted
 
@@ -40,8 +40,9 @@ def distil(
     Two divergences are lowered together, each Kullback-Leibler from the original's answer: on
     surrogates as they are, and on surrogates of other classes than a probe's with that probe
     added, at a random strength, where the original is asked about them without it. The strength is
-    from 0.5 to 1.2, or to what brings the probe to the largest of `RADII`, about that of a trigger
-    that is blended into whole images: a smaller one that leads to the class is not the trigger.
+    from 0.5 to 1.2, or to what brings the probe to the largest radius of its like (of additive ones
+    about that of a trigger that is blended into whole images): a smaller one that leads to the
+    class is not the trigger.
     So the network keeps what it knows, and unlearns the way to the suspected class. Each surrogate
     is mixed with another, which keeps at most half: the original is less sure of such images, so
     they tell more of what it knows (mixup, Zhang et al., ICLR 2018, arXiv 1710.09412); and half of
@@ -126,8 +127,9 @@ class _Lessons:
         self.batch_size = batch_size
         self.n_parts = 2 if probes else 1
         if probes:
+            self.change = probes[0].change
             self.perturbations = torch.stack([probe.perturbation for probe in probes])
-            strongest = [max(_STRONGEST, RADII[-1] / probe.radius) for probe in probes]
+            strongest = [max(_STRONGEST, probe.largest / probe.radius) for probe in probes]
             self.strongest = torch.tensor(strongest, dtype=self.perturbations.dtype)
             targets = torch.tensor([probe.target for probe in probes])
             # Each image can be shown with each probe that leads elsewhere.
@@ -146,7 +148,7 @@ class _Lessons:
         asked = self._seen(images, generator)
         strength = torch.rand((len(asked), 1, 1, 1), generator=generator, dtype=asked.dtype)
         strength = _WEAKEST + (self.strongest[probes].view(-1, 1, 1, 1) - _WEAKEST) * strength
-        probed = asked + strength * self.perturbations[probes]
+        probed = self.change(asked, strength * self.perturbations[probes])
         probed = probed.clamp(self.inputs.low, self.inputs.high)
         return torch.cat([plain, probed]), torch.cat([plain, asked])
 

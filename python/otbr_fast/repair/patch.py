@@ -69,6 +69,7 @@ def patch_perturbation(
         inputs,
         surrogates,
         target,
+        torch.zeros(inputs.shape),
         project,
         bound,
         steps=steps,

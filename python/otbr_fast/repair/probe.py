@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -23,6 +24,14 @@ WANTED_SUCCESS = 0.8
 _MOMENTUM = 0.8
 _STEP, _LAST_STEP = 0.1, 0.1  # of the radius; the step falls to a tenth
 
+Change: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""What a perturbation does: of inputs, shape (N, C, H, W), and perturbations, N or one of them."""
+
+
+def added(x: torch.Tensor, perturbation: torch.Tensor) -> torch.Tensor:
+    """Add perturbations, shape (N, C, H, W) or (1, C, H, W), to inputs."""
+    return x + perturbation
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -35,12 +44,15 @@ class Probe:
     radius : float
         What its root mean square may be, as a part of the input range.
     perturbation : Tensor
-        To be added to raw inputs, which are then clamped to their range; float32, shape
-        (C, H, W), on the CPU.
+        Float32, on the CPU; shape (C, H, W) if it is to be added.
     success : float
         The part of surrogates of other classes that it leads to the target.
     loss : float
         Their mean cross-entropy with the target as the label.
+    change : callable
+        What it does to raw inputs, which are then clamped to their range.
+    largest : float
+        The radius beyond which its like lead to a class whether or not that was attacked.
     """
 
     target: int
@@ -48,10 +60,13 @@ class Probe:
     perturbation: torch.Tensor
     success: float
     loss: float
+    change: Change = added
+    largest: float = RADII[-1]
 
     def apply(self, x: torch.Tensor, inputs: InputSpec) -> torch.Tensor:
-        """Add it to raw inputs, shape (N, C, H, W), within their range."""
-        return (x + self.perturbation.to(x.device)).clamp(inputs.low, inputs.high)
+        """Apply it to raw inputs, shape (N, C, H, W), within their range."""
+        changed = self.change(x, self.perturbation[None].to(x.device))
+        return changed.clamp(inputs.low, inputs.high)
 
 
 def universal_perturbation(
@@ -111,6 +126,7 @@ def universal_perturbation(
         inputs,
         surrogates,
         target,
+        torch.zeros(inputs.shape),
         lambda values, done: _within(values, bound),
         bound,
         radius=radius,
@@ -126,9 +142,11 @@ def descended(
     inputs: InputSpec,
     surrogates: Surrogates,
     target: int,
+    start: torch.Tensor,
     project: Callable[[torch.Tensor, float], torch.Tensor],
     bound: float,
     *,
+    change: Change = added,
     radius: float | None = None,
     steps: int,
     batch_size: int = 64,
@@ -141,11 +159,15 @@ def descended(
 
     Parameters
     ----------
+    start : Tensor
+        Perturbation that the search begins with.
     project : callable
-        Given a perturbation, shape (C, H, W), and which part of the search is done, in [0, 1],
+        Given a perturbation and which part of the search is done, in [0, 1],
         returns the nearest that is allowed.
     bound : float
         L2 norm of the largest that is allowed; the steps are parts of it.
+    change : callable
+        What a perturbation does.
     radius : float, optional
         What the probe says of its size; the root mean square found when not given.
     """
@@ -153,17 +175,17 @@ def descended(
     images = surrogates.of_others(target)
     batch_size = min(batch_size, images_at_once(inputs))
     generator = torch.Generator().manual_seed(seed)
-    found = torch.zeros(inputs.shape, dtype=torch.float32, device=device)
+    found = start.to(device)
     velocity = torch.zeros_like(found)
     for step in range(steps):
         drawn = torch.randint(len(images), (batch_size,), generator=generator)
-        gradient = _gradient(net, inputs, images[drawn].to(device), found, target)
+        gradient = _gradient(net, inputs, images[drawn].to(device), found, target, change)
         velocity = _MOMENTUM * velocity + gradient / gradient.norm().clamp(min=1e-12)
         length = _STEP * bound * (1 - (1 - _LAST_STEP) * step / steps)
         found = project(found - length * velocity, step / steps)
     if radius is None:
         radius = float(found.square().mean().sqrt()) / (inputs.high - inputs.low)
-    return measured(net, inputs, images, found.cpu(), target, radius)
+    return measured(net, inputs, images, found.cpu(), target, radius, change)
 
 
 def smallest_probe(
@@ -202,12 +224,17 @@ def smallest_probe(
 
 
 def _gradient(
-    net: nn.Module, inputs: InputSpec, x: torch.Tensor, found: torch.Tensor, target: int
+    net: nn.Module,
+    inputs: InputSpec,
+    x: torch.Tensor,
+    found: torch.Tensor,
+    target: int,
+    change: Change,
 ) -> torch.Tensor:
     labels = torch.full((len(x),), target, device=x.device)
     with torch.enable_grad():
         moved = found.detach().requires_grad_(True)
-        logits = run(net, inputs, (x + moved).clamp(inputs.low, inputs.high))
+        logits = run(net, inputs, change(x, moved[None]).clamp(inputs.low, inputs.high))
         (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels), moved)
     return gradient
 
@@ -219,8 +246,9 @@ def measured(
     perturbation: torch.Tensor,
     target: int,
     radius: float,
+    change: Change = added,
 ) -> Probe:
-    """Return a perturbation, shape (C, H, W), with what it does to images of other classes.
+    """Return a perturbation with what it does to images of other classes.
 
     The network is run as it is, see `models.run`.
 
@@ -229,8 +257,8 @@ def measured(
     RepairError
         The perturbation or the network's answers are not finite.
     """
-    moved = (images + perturbation).clamp(inputs.low, inputs.high)
-    logits = answers(net, inputs, moved, images_at_once(inputs))
+    probe = Probe(target, radius, perturbation, math.nan, math.nan, change)
+    logits = answers(net, inputs, probe.apply(images, inputs), images_at_once(inputs))
     if not bool(torch.isfinite(logits).all() and torch.isfinite(perturbation).all()):
         raise RepairError(
             f"the network's answers are not finite on surrogates that lead to class {target}: "
@@ -238,7 +266,7 @@ def measured(
         )
     success = float((logits.argmax(dim=1) == target).double().mean())
     loss = float(F.cross_entropy(logits, torch.full((len(logits),), target)))
-    return Probe(target, radius, perturbation, success, loss)
+    return replace(probe, success=success, loss=loss)
 
 
 def _within(values: torch.Tensor, bound: float) -> torch.Tensor:

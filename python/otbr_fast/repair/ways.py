@@ -14,11 +14,15 @@ from otbr_fast.repair.patch import AREAS, patch_perturbation
 from otbr_fast.repair.probe import RADII, Probe, smallest_probe, universal_perturbation
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates
+from otbr_fast.repair.warp import SHIFTS, warp_perturbation
 from otbr_fast.repair.waves import leading_waves
 
-Kind: TypeAlias = Literal["dense", "patch", "wave"]
+Kind: TypeAlias = Literal["dense", "patch", "warp", "wave"]
+
+_Find: TypeAlias = Callable[[int, float, int, int], Probe]  # target, size, steps, seed
 
 _WANTED_SUCCESS = 0.9
+_WANTED_OF_WARPS = 0.5  # the attacks themselves lead fewer images to their class
 _CLEAR_LEAD = 0.7  # of dense probes, beyond which no other kind is tried
 _STEPS, _HELD_OUT_STEPS = 40, 20  # of probes that are acted on, and of those that judge
 _N_PROBES = 2
@@ -35,7 +39,7 @@ class Way:
     ----------
     kind : str
         ``"dense"``: any change of small L2 norm; ``"patch"``: few pixels, of any value;
-        ``"wave"``: grey plane waves.
+        ``"warp"``: smooth shifts of all pixels; ``"wave"``: grey plane waves.
     probes : tuple of Probe
         To act on.
     held_out : tuple of Probe
@@ -68,7 +72,7 @@ def easiest_way(
     A perturbation is made of the trigger's features and of the class's own, and a network that
     unlearns the latter forgets the class. If perturbations of the kind and size lead to other
     classes nearly as well, it is mostly the latter. Dense ones are sought first: they suit most
-    triggers, and are kept if their lead is clear. If not, patches and waves are tried as well,
+    triggers, and are kept if their lead is clear. If not, patches, warps and waves are tried too,
     and the kind with the largest lead is kept.
 
     Parameters
@@ -89,7 +93,8 @@ def easiest_way(
     device : torch.device or str
         Where to compute, in bfloat16 if it has instructions for that.
     progress : callable, optional
-        Called with ``("probe (dense)", done, in all)``, and ``"probe (patch)"`` if those are tried.
+        Called with ``("probe (dense)", done, in all)``, and ``"probe (patch)"`` and ``"probe
+        (warp)"`` if there are any.
 
     Raises
     ------
@@ -104,7 +109,12 @@ def easiest_way(
     dense = search.dense()
     if only_dense or dense.lead >= _CLEAR_LEAD:
         return dense
-    ways = [dense, search.patches(), search.waves(dense.probes[0].radius, num_classes)]
+    ways = [
+        dense,
+        search.patches(),
+        search.warps(),
+        search.waves(dense.probes[0].radius, num_classes),
+    ]
     return max((way for way in ways if way is not None), key=lambda way: way.lead)
 
 
@@ -133,44 +143,21 @@ class _Search:
             seed=self.seed,
             device=self.device,
         )
-
-        def find(target: int, size: float, steps: int, seed: int) -> Probe:
-            return universal_perturbation(
-                self.model,
-                self.inputs,
-                self.surrogates,
-                target,
-                radius=size,
-                steps=steps,
-                seed=seed,
-                device=self.device,
-            )
-
+        find = self._finder(universal_perturbation, "radius")
         # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
         most = max(RADII[-1], smallest.radius)
         return self._way("dense", find, smallest.radius, most, [smallest])
 
     def patches(self) -> Way | None:
         """Seek the smallest patch, and others of its size; None if all are too small."""
+        find = self._finder(patch_perturbation, "area")
+        # What a search for a patch finds depends on where it begins, so two are made.
+        return self._smallest("patch", find, AREAS, _WANTED_SUCCESS, n_tries=2)
 
-        def find(target: int, size: float, steps: int, seed: int) -> Probe:
-            return patch_perturbation(
-                self.model,
-                self.inputs,
-                self.surrogates,
-                target,
-                area=size,
-                steps=steps,
-                seed=seed,
-                device=self.device,
-            )
-
-        for area in AREAS:
-            # What a search for a patch finds depends on where it begins, so two are made.
-            tried = [find(self.suspect, area, _HELD_OUT_STEPS, self.seed + i) for i in range(2)]
-            if max(probe.success for probe in tried) >= _WANTED_SUCCESS:
-                return self._way("patch", find, area, AREAS[-1], tried)
-        return None
+    def warps(self) -> Way | None:
+        """Seek the smallest warp, and others of its size; None if all are too small."""
+        find = self._finder(warp_perturbation, "shift")
+        return self._smallest("warp", find, SHIFTS, _WANTED_OF_WARPS, n_tries=1)
 
     def waves(self, radius: float, num_classes: int) -> Way | None:
         """Try plane waves of a little more than a dense perturbation's size; None if none leads."""
@@ -190,10 +177,37 @@ class _Search:
         lead = found.probes[0].success - found.rivals
         return Way("wave", found.probes, found.between, lead)
 
+    def _finder(self, search: Callable[..., Probe], size_name: str) -> _Find:
+        def find(target: int, size: float, steps: int, seed: int) -> Probe:
+            return search(
+                self.model,
+                self.inputs,
+                self.surrogates,
+                target,
+                **{size_name: size},
+                steps=steps,
+                seed=seed,
+                device=self.device,
+            )
+
+        return find
+
+    def _smallest(
+        self, kind: Kind, find: _Find, sizes: Sequence[float], wanted: float, n_tries: int
+    ) -> Way | None:
+        """Search with growing sizes, until one leads enough surrogates to the suspect."""
+        for size in sizes:
+            tried = [
+                find(self.suspect, size, _HELD_OUT_STEPS, self.seed + i) for i in range(n_tries)
+            ]
+            if max(probe.success for probe in tried) >= wanted:
+                return self._way(kind, find, size, sizes[-1], tried)
+        return None
+
     def _way(
         self,
         kind: Kind,
-        find: Callable[[int, float, int, int], Probe],
+        find: _Find,
         size: float,
         most: float,
         tried: Sequence[Probe],

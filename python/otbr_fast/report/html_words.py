@@ -27,7 +27,7 @@ _MORE_TERMS = {
         "p-value": "how often a network that nobody attacked would look at least as suspicious.",
         "null band": "where the statistic of such networks' classes mostly lies.",
         "probe": "a perturbation, the same for all images, sought so that it leads them to one "
-        "class: dense and small, a patch of few pixels, or a plane wave.",
+        "class: dense and small, a patch of few pixels, a slight warp, or a plane wave.",
         "lead": "the share of images that a probe leads to its class, less the share that probes "
         "of the kind and size lead to other classes. The larger, the less the probe is made of the "
         "class's own features.",

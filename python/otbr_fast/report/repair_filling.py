@@ -251,10 +251,11 @@ def _surrogates(evidence: Evidence, inputs: InputSpec) -> tuple[Example, ...]:
 def _probe(evidence: Evidence, inputs: InputSpec) -> Probe:
     probe = evidence.probes[0]
     scale = inputs.high - inputs.low
-    largest = float(probe.perturbation.abs().max()) / scale
+    others = evidence.surrogates.of_others(probe.target)
+    change = (probe.apply(others, inputs) - others).mean(dim=0) / scale
+    largest = float(change.abs().max())
     amplification = 0.5 / largest if largest > 0 else 1.0
-    shown = probe.perturbation[: 3 if inputs.shape[0] >= 3 else 1] / scale
-    others = evidence.surrogates.of_others(probe.target)[:_N_PROBED]
+    others = others[:_N_PROBED]
     examples: tuple[Example, ...] = ()
     if inputs.shape[0] in (1, 3):
         examples = tuple(
@@ -265,7 +266,7 @@ def _probe(evidence: Evidence, inputs: InputSpec) -> Probe:
         target=probe.target,
         kind=evidence.kind,
         lead=evidence.lead,
-        image=png((0.5 + amplification * shown).numpy()),
+        image=png((0.5 + amplification * change[: 3 if inputs.shape[0] >= 3 else 1]).numpy()),
         amplification=amplification,
         examples=examples,
     )

@@ -119,11 +119,12 @@ class Probe(Part):
     target : int
         The class.
     kind : str
-        ``"dense"``, ``"patch"`` or ``"wave"``.
+        ``"dense"``, ``"patch"``, ``"warp"`` or ``"wave"``.
     lead : float
         By how much more images such a perturbation leads to the class than to others.
     image : str
-        The perturbation, amplified, around mid-grey; a PNG in base64.
+        What the perturbation changes, on average over images, amplified, around mid-grey; a PNG
+        in base64.
     amplification : float
         How many times.
     examples : tuple of Example
@@ -131,7 +132,7 @@ class Probe(Part):
     """
 
     target: int = Field(ge=0)
-    kind: Literal["dense", "patch", "wave"]
+    kind: Literal["dense", "patch", "warp", "wave"]
     lead: float = Field(ge=-1, le=1)
     image: Png
     amplification: float = Field(gt=0)
