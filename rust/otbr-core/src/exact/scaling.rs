@@ -175,18 +175,24 @@ impl Groups {
     }
 }
 
-/// Scalings from sums without them: half as far again as to what is exact, over-relaxation by 1.5.
+/// Scalings from sums without them.
 fn rescale(scalings: &mut [f32], masses: &[f32], sums: &[f32]) {
     dispatch(
         #[inline(always)]
         || {
             for ((scaling, mass), sum) in scalings.iter_mut().zip(masses).zip(sums) {
-                let exact = mass / sum;
-                let next = exact * (exact / *scaling).sqrt();
-                // A column that gets next to nothing must not end at potential −∞.
-                let next = next.clamp(SCALINGS.0, SCALINGS.1);
-                *scaling = if *sum > f32::MIN_POSITIVE { next } else { *scaling };
+                *scaling = rescaled(*scaling, *mass, *sum);
             }
         },
     );
+}
+
+/// Half as far again as to what is exact: over-relaxation by 1.5.
+#[inline(always)]
+pub(super) fn rescaled(scaling: f32, mass: f32, sum: f32) -> f32 {
+    let exact = mass / sum;
+    let next = exact * (exact / scaling).sqrt();
+    // A column that gets next to nothing must not end at potential −∞.
+    let next = next.clamp(SCALINGS.0, SCALINGS.1);
+    if sum > f32::MIN_POSITIVE { next } else { scaling }
 }
