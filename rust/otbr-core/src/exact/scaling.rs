@@ -151,15 +151,20 @@ impl Groups {
 
     /// Σ kernel · y in each row.
     fn row_sums(&self, y: &[f32], sums: &mut [f32]) {
-        for (row, sum) in self.start.windows(2).zip(sums) {
-            let mut lanes = [0.0_f32; LANES];
-            for (kernel, cols) in self.kernel[row[0]..row[1]].iter().zip(&self.cols[row[0]..row[1]]) {
-                for k in 0..LANES {
-                    lanes[k] += kernel[k] * y[cols[k] as usize];
+        dispatch(
+            #[inline(always)]
+            || {
+                for (row, sum) in self.start.windows(2).zip(sums.iter_mut()) {
+                    let mut lanes = [0.0_f32; LANES];
+                    for (kernel, cols) in self.kernel[row[0]..row[1]].iter().zip(&self.cols[row[0]..row[1]]) {
+                        for k in 0..LANES {
+                            lanes[k] += kernel[k] * y[cols[k] as usize];
+                        }
+                    }
+                    *sum = lanes.iter().sum();
                 }
-            }
-            *sum = lanes.iter().sum();
-        }
+            },
+        );
     }
 
     /// Σ kernel · x in each column.
