@@ -60,14 +60,15 @@ pub(super) fn prepare<G: Geometry>(
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<Prepared<G::Cost>> {
-    let sampled = Sampled::new(problem);
-    let (sampled, mut v, rough) = first_potentials(problem, sampled, threads, interrupt)?;
-    let limits = sampled.column_limits(&v);
-    let Shortlist { core, bounds } = shortlist(&problem.cost, &v, &limits, sampled.unit, threads, interrupt)?;
+    let (sampled, mut v, rough) = first_potentials(problem, threads, interrupt)?;
+    let (limits, unit, spread) = (sampled.column_limits(&v), sampled.unit, sampled.spread);
+    // What comes next may have the memory.
+    drop(sampled);
+    let Shortlist { core, bounds } = shortlist(&problem.cost, &v, &limits, unit, threads, interrupt)?;
     problem.read(threads)?;
     let core = core.with(&cells_of_heavy_rows(problem));
     if rough {
-        core_sinkhorn(problem, &core, &mut v, sampled.spread);
+        core_sinkhorn(problem, &core, &mut v, spread);
     }
     let rows_per_row = if rough { ROWS_PER_ROW } else { ROWS_PER_ROW_NEARBY };
     on_core(problem, masses, core, bounds, v, rows_per_row, interrupt)
@@ -84,10 +85,10 @@ fn cells_of_heavy_rows<G: Geometry>(problem: &Transport<G>) -> Vec<Cell> {
 /// make them better; with the rows they were found from.
 fn first_potentials<G: Geometry>(
     problem: &Transport<G>,
-    sampled: Sampled,
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<(Sampled, Vec<f64>, bool)> {
+    let sampled = Sampled::new(problem);
     if sampled.relative_spread < TIED {
         return Ok((sampled, vec![0.0; problem.b.len()], false));
     }
