@@ -2,7 +2,7 @@
 
 use super::Start;
 use super::augment::Augmentation;
-use super::bounds::Bounds;
+use super::bounds::{BLOCK, Bounds};
 use super::coarse::coarse_potentials;
 use super::core::Core;
 use super::duals::{Sampled, unit_of};
@@ -32,8 +32,10 @@ pub(super) struct Prepared<T> {
 }
 
 /// Where the least of a few costs exceeds the least of all by less than this part of what the mean
-/// does, costs may be distances in few dimensions: about five.
+/// does, costs may be distances in few dimensions: about five. Nor may it be more than this part of what it
+/// is for normal costs: of few columns neither is much.
 const LOW_DIMENSION: f64 = 0.25;
+const LESS_THAN_NORMAL: f64 = 1.1;
 
 /// Where even less, many costs of a row are equal: any differences between potentials would make
 /// all rows prefer the same few columns.
@@ -93,7 +95,7 @@ fn first_potentials<G: Geometry>(
         return Ok((sampled, vec![0.0; problem.b.len()], false));
     }
     let sampled = sampled.enlarged(problem);
-    if sampled.relative_spread < LOW_DIMENSION {
+    if sampled.relative_spread < LOW_DIMENSION.min(LESS_THAN_NORMAL * normal_spread(problem.b.len())) {
         let coarse = coarse_potentials(problem, sampled.unit, threads, interrupt);
         // Where it fails, a cost may not be finite: then that is what to say.
         if let Some(v) = coarse.or_else(|error| problem.read(threads).and(Err(error)))? {
@@ -102,6 +104,12 @@ fn first_potentials<G: Geometry>(
     }
     let v = sampled.sinkhorn(problem);
     Ok((sampled, v, true))
+}
+
+/// The relative spread where costs are independent and normal, roughly: the least of m is √(2 ln m) standard
+/// deviations below their mean.
+fn normal_spread(m: usize) -> f64 {
+    1.0 - ((BLOCK as f64).ln() / (m as f64).ln()).sqrt()
 }
 
 /// From potentials, and a core where there is one, of a problem like this, all costs of which were read.
