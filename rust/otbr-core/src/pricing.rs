@@ -274,7 +274,7 @@ pub(crate) fn least_place<T: Scalar>(costs: &[T], v: &[f64]) -> usize {
 /// min over j of costs[j] − v[j], in vectors only where inlined.
 #[inline(always)]
 fn least_of_differences<T: Scalar>(costs: &[T], v: &[f64]) -> f64 {
-    let (least, (costs, v)) = least_in_lanes::<T, 32>(costs, v);
+    let (least, (costs, v)) = least_in_lanes::<T, 16>(costs, v);
     if costs.is_empty() {
         return least;
     }

@@ -55,7 +55,7 @@ pub(super) fn greedy_basis<G: Geometry>(
 fn for_likely_cells<G: Geometry>(cost: &G, v: &[f64], most: f64, mut f: impl FnMut(usize, usize)) {
     // Row, column, and the cell before it in its class.
     let (mut cells, mut last): (Vec<(u32, u32, u32)>, _) = (Vec::new(), [NONE; CLASSES]);
-    let mut buffer = Vec::new();
+    let (mut buffer, per_class) = (Vec::new(), CLASSES as f64 / most);
     for row in 0..cost.rows() {
         let costs = cost.stretch(row, 0..v.len(), &mut buffer);
         let least = least_difference(costs, v);
@@ -63,8 +63,8 @@ fn for_likely_cells<G: Geometry>(cost: &G, v: &[f64], most: f64, mut f: impl FnM
             #[inline(always)]
             || {
                 places_up_to(costs, v, least + most, |col| {
-                    let excess = (costs[col].to_f64() - v[col] - least) / most;
-                    let class = &mut last[((excess * CLASSES as f64) as usize).min(CLASSES - 1)];
+                    let excess = costs[col].to_f64() - v[col] - least;
+                    let class = &mut last[((excess * per_class) as usize).min(CLASSES - 1)];
                     let before = std::mem::replace(class, cells.len() as u32);
                     cells.push((row as u32, col as u32, before));
                 });
