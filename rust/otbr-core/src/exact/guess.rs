@@ -176,3 +176,27 @@ impl WithSimd for Sharpen<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::{MatrixView, Problem};
+
+    #[test]
+    fn potentials_are_finite_whatever_costs_and_masses_are() {
+        let huge = |i: usize, j: usize| if (i + j).is_multiple_of(3) { 1e120 } else { 1e-120 };
+        let makes: [fn(usize, usize) -> f64; 4] =
+            [|_, _| 0.0, |_, _| -7.5, |i, j| 1.0 + ((i * j) % 5) as f64 * f64::EPSILON, huge];
+        for (n, m) in [(1, 1), (1, 5), (40, 1), (3, 17), (50, 64)] {
+            for make in makes {
+                let data: Vec<f64> = (0..n * m).map(|k| make(k / m, k % m)).collect();
+                let view = MatrixView::unread("M", &data, n, m).unwrap();
+                let mass = |k: usize| if k == 0 { 1.0 } else { 1e-300 };
+                let (a, b) = ((0..n).map(mass).collect(), (0..m).map(mass).collect());
+                let (v, spread) = guess(&Problem::balanced(view, a, b));
+                assert_eq!(v.len(), m);
+                assert!(spread > 0.0 && v.iter().all(|x| x.is_finite()), "{n} x {m}: {spread} {v:?}");
+            }
+        }
+    }
+}
