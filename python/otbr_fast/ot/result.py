@@ -126,6 +126,17 @@ class OTResult:
     # Exact: what a warm start takes.
     _hint: Hint | None = field(default=None, repr=False)
 
+    @classmethod
+    def _made(cls, **fields: Any) -> OTResult:
+        """Make one from its fields.
+
+        In less than half the time that the generated ``__init__`` of a frozen dataclass takes,
+        which counts where problems are small.
+        """
+        result = object.__new__(cls)
+        result.__dict__.update(fields)
+        return result
+
     @cached_property
     def plan(self) -> csr_array:
         """The plan, shape (n, m); an exact one has at most n + m - 1 entries."""

@@ -162,7 +162,7 @@ def start_from(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
 def exact_result(solution: _core.ExactSolution, shape: tuple[int, int], tensors: bool) -> OTResult:
     """Give an exact solution the form of a result, with tensors if they are wanted."""
     u, v = solution.u, solution.v
-    return OTResult(
+    return OTResult._made(
         value=solution.value,
         objective=solution.value,
         potentials=(as_tensor(u), as_tensor(v)) if tensors else (u, v),

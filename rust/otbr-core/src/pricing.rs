@@ -274,7 +274,7 @@ pub(crate) fn least_place<T: Scalar>(costs: &[T], v: &[f64]) -> usize {
 /// min over j of costs[j] − v[j], in vectors only where inlined.
 #[inline(always)]
 fn least_of_differences<T: Scalar>(costs: &[T], v: &[f64]) -> f64 {
-    let (least, (costs, v)) = least_in_lanes::<T, 32>(costs, v);
+    let (least, (costs, v)) = least_in_lanes::<T, 16>(costs, v);
     if costs.is_empty() {
         return least;
     }
@@ -320,22 +320,34 @@ fn first_up_to<T: Scalar>(costs: &[T], v: &[f64], bound: f64) -> usize {
 /// The places where costs[j] − v[j] is at most `bound`.
 #[inline(always)]
 pub(crate) fn places_up_to<T: Scalar>(costs: &[T], v: &[f64], bound: f64, mut found: impl FnMut(usize)) {
-    const LANES: usize = 32;
-    let (head, tail) = costs.as_chunks::<LANES>();
-    let (v_head, v_tail) = v.as_chunks::<LANES>();
-    for (g, (c, v)) in head.iter().zip(v_head).enumerate() {
+    let wide = places_in_lanes::<T, 32>(costs, v, bound, 0, &mut found);
+    let first = wide + places_in_lanes::<T, WORD>(&costs[wide..], &v[wide..], bound, wide, &mut found);
+    for (k, (c, v)) in costs[first..].iter().zip(&v[first..]).enumerate() {
+        if c.to_f64() - v <= bound {
+            found(first + k);
+        }
+    }
+}
+
+/// Those in whole groups of `LANES`, counted from `first` on, and how many entries these are.
+#[inline(always)]
+fn places_in_lanes<T: Scalar, const LANES: usize>(
+    costs: &[T],
+    v: &[f64],
+    bound: f64,
+    first: usize,
+    found: &mut impl FnMut(usize),
+) -> usize {
+    let groups = costs.as_chunks::<LANES>().0;
+    for (g, (c, v)) in groups.iter().zip(v.as_chunks::<LANES>().0).enumerate() {
         let mut places = 0_u32;
         for k in 0..LANES {
             places |= u32::from(c[k].to_f64() - v[k] <= bound) << k;
         }
         while places != 0 {
-            found(g * LANES + places.trailing_zeros() as usize);
+            found(first + g * LANES + places.trailing_zeros() as usize);
             places &= places - 1;
         }
     }
-    for (k, (c, v)) in tail.iter().zip(v_tail).enumerate() {
-        if c.to_f64() - v <= bound {
-            found(head.len() * LANES + k);
-        }
-    }
+    groups.len() * LANES
 }

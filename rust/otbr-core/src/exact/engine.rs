@@ -81,7 +81,7 @@ pub(super) fn solve<G: Geometry>(
                     let (supply, demand) = (masses.supply.clone(), masses.demand.clone());
                     send_leftovers(cost, start.v, supply, demand, interrupt)?
                 }
-                None => greedy_basis(cost, &masses, interrupt)?,
+                None => greedy_basis(problem, &masses, interrupt)?,
             };
             let bounds = Bounds::unknown(cost.rows(), cost.cols());
             Prepared { tree: Tree::new(cost, &cells), core: None, bounds, smooth: Vec::new() }

@@ -11,6 +11,7 @@ mod coarse;
 mod core;
 mod duals;
 mod engine;
+mod guess;
 mod look;
 mod masses;
 mod prepare;

@@ -2,7 +2,7 @@
 
 use super::Start;
 use super::augment::Augmentation;
-use super::bounds::Bounds;
+use super::bounds::{BLOCK, Bounds};
 use super::coarse::coarse_potentials;
 use super::core::Core;
 use super::duals::{Sampled, unit_of};
@@ -32,8 +32,10 @@ pub(super) struct Prepared<T> {
 }
 
 /// Where the least of a few costs exceeds the least of all by less than this part of what the mean
-/// does, costs may be distances in few dimensions: about five.
+/// does, costs may be distances in few dimensions: about five. Nor may it be more than this part of what it
+/// is for normal costs: of few columns neither is much.
 const LOW_DIMENSION: f64 = 0.25;
+const LESS_THAN_NORMAL: f64 = 1.1;
 
 /// Where even less, many costs of a row are equal: any differences between potentials would make
 /// all rows prefer the same few columns.
@@ -60,14 +62,15 @@ pub(super) fn prepare<G: Geometry>(
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<Prepared<G::Cost>> {
-    let sampled = Sampled::new(problem);
-    let (sampled, mut v, rough) = first_potentials(problem, sampled, threads, interrupt)?;
-    let limits = sampled.column_limits(&v);
-    let Shortlist { core, bounds } = shortlist(&problem.cost, &v, &limits, sampled.unit, threads, interrupt)?;
+    let (sampled, mut v, rough) = first_potentials(problem, threads, interrupt)?;
+    let (limits, unit, spread) = (sampled.column_limits(&v), sampled.unit, sampled.spread);
+    // What comes next may have the memory.
+    drop(sampled);
+    let Shortlist { core, bounds } = shortlist(&problem.cost, &v, &limits, unit, threads, interrupt)?;
     problem.read(threads)?;
     let core = core.with(&cells_of_heavy_rows(problem));
     if rough {
-        core_sinkhorn(problem, &core, &mut v, sampled.spread);
+        core_sinkhorn(problem, &core, &mut v, spread);
     }
     let rows_per_row = if rough { ROWS_PER_ROW } else { ROWS_PER_ROW_NEARBY };
     on_core(problem, masses, core, bounds, v, rows_per_row, interrupt)
@@ -84,15 +87,15 @@ fn cells_of_heavy_rows<G: Geometry>(problem: &Transport<G>) -> Vec<Cell> {
 /// make them better; with the rows they were found from.
 fn first_potentials<G: Geometry>(
     problem: &Transport<G>,
-    sampled: Sampled,
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<(Sampled, Vec<f64>, bool)> {
+    let sampled = Sampled::new(problem);
     if sampled.relative_spread < TIED {
         return Ok((sampled, vec![0.0; problem.b.len()], false));
     }
     let sampled = sampled.enlarged(problem);
-    if sampled.relative_spread < LOW_DIMENSION {
+    if sampled.relative_spread < LOW_DIMENSION.min(LESS_THAN_NORMAL * normal_spread(problem.b.len())) {
         let coarse = coarse_potentials(problem, sampled.unit, threads, interrupt);
         // Where it fails, a cost may not be finite: then that is what to say.
         if let Some(v) = coarse.or_else(|error| problem.read(threads).and(Err(error)))? {
@@ -101,6 +104,12 @@ fn first_potentials<G: Geometry>(
     }
     let v = sampled.sinkhorn(problem);
     Ok((sampled, v, true))
+}
+
+/// The relative spread where costs are independent and normal, roughly: the least of m is √(2 ln m) standard
+/// deviations below their mean.
+fn normal_spread(m: usize) -> f64 {
+    1.0 - ((BLOCK as f64).ln() / (m as f64).ln()).sqrt()
 }
 
 /// From potentials, and a core where there is one, of a problem like this, all costs of which were read.

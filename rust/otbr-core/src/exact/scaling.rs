@@ -151,15 +151,20 @@ impl Groups {
 
     /// Σ kernel · y in each row.
     fn row_sums(&self, y: &[f32], sums: &mut [f32]) {
-        for (row, sum) in self.start.windows(2).zip(sums) {
-            let mut lanes = [0.0_f32; LANES];
-            for (kernel, cols) in self.kernel[row[0]..row[1]].iter().zip(&self.cols[row[0]..row[1]]) {
-                for k in 0..LANES {
-                    lanes[k] += kernel[k] * y[cols[k] as usize];
+        dispatch(
+            #[inline(always)]
+            || {
+                for (row, sum) in self.start.windows(2).zip(sums.iter_mut()) {
+                    let mut lanes = [0.0_f32; LANES];
+                    for (kernel, cols) in self.kernel[row[0]..row[1]].iter().zip(&self.cols[row[0]..row[1]]) {
+                        for k in 0..LANES {
+                            lanes[k] += kernel[k] * y[cols[k] as usize];
+                        }
+                    }
+                    *sum = lanes.iter().sum();
                 }
-            }
-            *sum = lanes.iter().sum();
-        }
+            },
+        );
     }
 
     /// Σ kernel · x in each column.
@@ -175,18 +180,24 @@ impl Groups {
     }
 }
 
-/// Scalings from sums without them: half as far again as to what is exact, over-relaxation by 1.5.
+/// Scalings from sums without them.
 fn rescale(scalings: &mut [f32], masses: &[f32], sums: &[f32]) {
     dispatch(
         #[inline(always)]
         || {
             for ((scaling, mass), sum) in scalings.iter_mut().zip(masses).zip(sums) {
-                let exact = mass / sum;
-                let next = exact * (exact / *scaling).sqrt();
-                // A column that gets next to nothing must not end at potential −∞.
-                let next = next.clamp(SCALINGS.0, SCALINGS.1);
-                *scaling = if *sum > f32::MIN_POSITIVE { next } else { *scaling };
+                *scaling = rescaled(*scaling, *mass, *sum);
             }
         },
     );
+}
+
+/// Half as far again as to what is exact: over-relaxation by 1.5.
+#[inline(always)]
+pub(super) fn rescaled(scaling: f32, mass: f32, sum: f32) -> f32 {
+    let exact = mass / sum;
+    let next = exact * (exact / scaling).sqrt();
+    // A column that gets next to nothing must not end at potential −∞.
+    let next = next.clamp(SCALINGS.0, SCALINGS.1);
+    if sum > f32::MIN_POSITIVE { next } else { scaling }
 }

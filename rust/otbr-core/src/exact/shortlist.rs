@@ -297,6 +297,8 @@ struct ColumnLists<T> {
     /// In no order; those of infinite value are none.
     values: Vec<[f32; PER_COLUMN]>,
     cells: Vec<[Listed<T>; PER_COLUMN]>,
+    /// The place of the greatest.
+    greatest: Vec<u8>,
 }
 
 /// A cell in a column's list.
@@ -314,7 +316,7 @@ impl<T: Scalar> ColumnLists<T> {
             *l = (given / unit) as f32;
         }
         let cells = vec![[Listed { row: 0, cost: T::ZERO }; PER_COLUMN]; m];
-        Self { limit, values: vec![[f32::INFINITY; PER_COLUMN]; m], cells }
+        Self { limit, values: vec![[f32::INFINITY; PER_COLUMN]; m], cells, greatest: vec![0; m] }
     }
 
     #[inline(always)]
@@ -338,11 +340,13 @@ impl<T: Scalar> ColumnLists<T> {
     #[inline(always)]
     fn insert(&mut self, j: usize, value: f32, cell: Listed<T>) {
         let values = &mut self.values[j];
-        let place = place_of_greatest(values);
+        let place = usize::from(self.greatest[j]) % PER_COLUMN;
         values[place] = value;
         self.cells[j][place] = cell;
+        let place = place_of_greatest(values);
+        self.greatest[j] = place as u8;
         let limit = &mut self.limit[j / BLOCK][j % BLOCK];
-        *limit = limit.min(values[place_of_greatest(values)]);
+        *limit = limit.min(values[place]);
     }
 
     fn merge(&mut self, later: &Self) {

@@ -1,14 +1,16 @@
-//! A feasible basis to start from: greedy on costs less their column minima.
+//! A feasible basis to start from: greedy.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use super::guess::guess;
 use super::masses::IntegerMasses;
-use super::tree::BasicCell;
+use super::tree::{BasicCell, NONE};
 use crate::error::Result;
 use crate::geometry::Geometry;
 use crate::interrupt::Interrupt;
-use crate::pricing::least_place;
+use crate::pricing::{least_difference, least_place, places_up_to};
+use crate::problem::Transport;
 use crate::scalar::Scalar;
 use crate::simd::dispatch;
 
@@ -18,33 +20,63 @@ const SCANS: usize = 4;
 /// Where fewer than one in so many columns are open, a row is not read whole.
 const FEW_OPEN: usize = 8;
 
+/// Where masses likely belong: cost − v exceeds the least of the row by up to so many spreads.
+const LIKELY: f64 = 1.5;
+
+/// Classes of what it exceeds that by; cells of one are in no particular order.
+const CLASSES: usize = 32;
+
 /// Rows between two questions whether to stop.
 const ROWS_PER_CHECK: usize = 64;
 
-/// First each row sends to its favourite column what that one takes, so that a row and its equal
-/// among the columns find each other; then, row by row, what is left goes to the cheapest columns
-/// that still take something.
+/// First masses are sent where they likely belong, then, row by row, what is left goes to the cheapest
+/// columns that still take something.
 ///
 /// Each step exhausts a row or a column, and never both before the end since no two partial sums
 /// agree (`masses`); so the n + m − 1 cells form a spanning tree.
 pub(super) fn greedy_basis<G: Geometry>(
-    cost: &G,
+    problem: &Transport<G>,
     masses: &IntegerMasses,
     interrupt: Interrupt<'_>,
 ) -> Result<Vec<BasicCell>> {
-    let minima = column_minima(cost);
-    let mut greedy = Greedy::new(cost, &minima, masses.supply.clone(), masses.demand.clone());
-    for row in 0..cost.rows() {
-        if row % ROWS_PER_CHECK == 0 {
-            interrupt.check()?;
+    let cost = &problem.cost;
+    let (v, spread) = guess(problem);
+    let mut greedy = Greedy::new(cost, &v, masses.supply.clone(), masses.demand.clone());
+    for_likely_cells(cost, &v, LIKELY * spread, |row, col| {
+        if greedy.supply[row] > 0 && greedy.demand[col] > 0 {
+            greedy.send(row, col);
         }
-        let favourite = cheapest(cost, row, &minima, &mut greedy.buffer);
-        if greedy.demand[favourite] > 0 {
-            greedy.send(row, favourite);
-        }
-    }
+    });
     greedy.send_the_rest(interrupt)?;
     Ok(greedy.cells)
+}
+
+/// The cells whose cost − v exceeds the least of their row by no more than so much, roughly in order.
+fn for_likely_cells<G: Geometry>(cost: &G, v: &[f64], most: f64, mut f: impl FnMut(usize, usize)) {
+    // Row, column, and the cell before it in its class.
+    let (mut cells, mut last): (Vec<(u32, u32, u32)>, _) = (Vec::new(), [NONE; CLASSES]);
+    let (mut buffer, per_class) = (Vec::new(), CLASSES as f64 / most);
+    for row in 0..cost.rows() {
+        let costs = cost.stretch(row, 0..v.len(), &mut buffer);
+        let least = least_difference(costs, v);
+        dispatch(
+            #[inline(always)]
+            || {
+                places_up_to(costs, v, least + most, |col| {
+                    let excess = costs[col].to_f64() - v[col] - least;
+                    let class = &mut last[((excess * per_class) as usize).min(CLASSES - 1)];
+                    let before = std::mem::replace(class, cells.len() as u32);
+                    cells.push((row as u32, col as u32, before));
+                });
+            },
+        );
+    }
+    for mut at in last {
+        while let Some(&(row, col, before)) = cells.get(at as usize) {
+            f(row as usize, col as usize);
+            at = before;
+        }
+    }
 }
 
 /// Send what `supply` and `demand` have left to the cheapest columns by cost − v.
@@ -132,23 +164,6 @@ impl<'a, G: Geometry> Greedy<'a, G> {
 /// The first column of a row that has the least cost − v.
 fn cheapest<G: Geometry>(cost: &G, row: usize, v: &[f64], buffer: &mut Vec<G::Cost>) -> usize {
     least_place(cost.stretch(row, 0..v.len(), buffer), v)
-}
-
-fn column_minima<G: Geometry>(cost: &G) -> Vec<f64> {
-    let mut buffer = Vec::new();
-    let mut minima = vec![f64::INFINITY; cost.cols()];
-    for i in 0..cost.rows() {
-        let costs = cost.stretch(i, 0..cost.cols(), &mut buffer);
-        dispatch(
-            #[inline(always)]
-            || {
-                for (least, c) in minima.iter_mut().zip(costs) {
-                    *least = if c.to_f64() < *least { c.to_f64() } else { *least };
-                }
-            },
-        );
-    }
-    minima
 }
 
 /// A column and what it costs; the greatest offer is the cheapest, of equal ones the first column.
