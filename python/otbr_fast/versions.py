@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from otbr_fast import _core
 
+_FOLDER = Path(__file__).parent
 _PACKAGES = ("numpy", "scipy", "torch", "safetensors", "POT")
 
 
@@ -36,3 +39,13 @@ def show_versions() -> dict[str, str | int | None]:
         "threads": _core.default_threads(),
         "build_profile": _core.build_profile,
     }
+
+
+def code_hash() -> str:
+    """SHA-256 of this package's files: what one code found, another may not."""
+    digest = hashlib.sha256()
+    for path in sorted(_FOLDER.rglob("*")):
+        if path.suffix in (".py", ".so", ".pyd"):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(_FOLDER).as_posix()} {content}\n".encode())
+    return digest.hexdigest()

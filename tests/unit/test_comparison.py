@@ -10,6 +10,7 @@ import pytest
 import torch
 from comparison_helpers import BACKDOORED, MITIGATED, Answers, Fake, contender, evaluation_images
 
+from otbr_fast import versions
 from otbr_fast.errors import EvaluationDataError, OtbrFastError, RepairError, UnsupportedModelError
 from otbr_fast.evaluate import EvaluationSet, LabeledImages
 from otbr_fast.evaluate.comparison import BEFORE, Comparison
@@ -72,8 +73,10 @@ def test_what_is_new_is_computed_and_nothing_else(store: Store) -> None:
     assert (more.asked, other.asked) == ([2], [0])
 
 
-@pytest.mark.parametrize("what", ["settings", "weights", "inputs", "images", "target"])
-def test_what_an_outcome_depends_on_makes_another_one(store: Store, what: str) -> None:
+@pytest.mark.parametrize("what", ["code", "settings", "weights", "inputs", "images", "target"])
+def test_what_an_outcome_depends_on_makes_another_one(
+    store: Store, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fewer() -> EvaluationSet:
         images = evaluation_images()
         assert images.clean is not None
@@ -87,6 +90,8 @@ def test_what_an_outcome_depends_on_makes_another_one(store: Store, what: str) -
     compared(store, Fake([MITIGATED]))
     again = Fake([MITIGATED], version=1 if what == "settings" else 0)
     net = contender()
+    if what == "code":
+        monkeypatch.setattr(versions, "_FOLDER", tmp_path)
     if what == "weights":
         net = contender(answers=MITIGATED)
     if what == "inputs":

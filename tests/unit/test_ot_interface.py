@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from scipy.sparse import csr_array
 
 import otbr_fast
-from otbr_fast import ot
+from otbr_fast import ot, versions
 
 RNG = np.random.default_rng(3)
 M = RNG.random((6, 9))
@@ -33,6 +34,21 @@ def run_python(code: str) -> str:
 def test_imports_are_light(module: str) -> None:
     heavy = "[m for m in ('torch', 'scipy', 'matplotlib', 'pydantic') if m in sys.modules]"
     assert run_python(f"import sys, {module}; print({heavy})").strip() == "[]"
+
+
+def test_the_codes_hash_tells_a_changed_or_renamed_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "_FOLDER", tmp_path)
+    (tmp_path / "repair").mkdir()
+    (tmp_path / "repair" / "fuse.py").write_text("a = 1\n")
+    first = versions.code_hash()
+    (tmp_path / "repair" / "fuse.pyc").write_text("made from it\n")
+    assert versions.code_hash() == first
+    (tmp_path / "repair" / "fuse.py").write_text("a = 2\n")
+    changed = versions.code_hash()
+    (tmp_path / "repair" / "fuse.py").rename(tmp_path / "fuse.py")
+    assert len({first, changed, versions.code_hash()}) == 3
 
 
 def test_show_versions_tells_what_a_report_needs() -> None:
@@ -55,7 +71,7 @@ def test_ctrl_c_stops_a_solver_that_runs_without_the_gil(call: str, n: int) -> N
     """A second thread can only ask for the interrupt if the solver lets it run."""
     code = """
 import _thread, signal, threading, time, numpy
-from otbr_fast import ot
+from otbr_fast import ot, versions
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 begin = threading.Event()
 M = numpy.random.default_rng(0).random((CELLS, CELLS))

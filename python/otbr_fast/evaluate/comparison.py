@@ -18,7 +18,7 @@ from otbr_fast.evaluate.evaluation_set import EvaluationSet
 from otbr_fast.evaluate.metrics import Metrics, evaluate
 from otbr_fast.repair import Progress
 from otbr_fast.repair.progress import silent
-from otbr_fast.versions import show_versions
+from otbr_fast.versions import code_hash, show_versions
 
 BEFORE = "before"
 """The method that leaves a network as it came."""
@@ -110,12 +110,12 @@ class Comparison:
         _refuse_shared_names(contenders)
         self._store, self._training = store, training
         self._device, self._n_threads = device, n_threads
-        version = str(show_versions()["otbr_fast"])
+        code = code_hash()
 
         def facts(contender: Contender, method: Method, trial: Trial) -> Facts:
             used = training if method.uses_training_data else None
             return Facts(
-                version=version,
+                code=code,
                 weights=contender.weights_hash,
                 inputs=contender.inputs.model_dump_json(),
                 method=trial.method,

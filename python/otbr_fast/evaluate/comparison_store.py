@@ -24,8 +24,8 @@ class Facts(BaseModel):
 
     Parameters
     ----------
-    version : str
-        Of this package: what another one found is not passed off as this one's.
+    code : str
+        Hash of this package's files: what others found is not passed off as this one's.
     weights, inputs : str
         The network's hash, and what it is fed.
     method, settings
@@ -38,7 +38,7 @@ class Facts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: str
+    code: str
     weights: str
     inputs: str
     method: str
