@@ -69,7 +69,7 @@ def patch_perturbation(
         inputs,
         surrogates,
         target,
-        torch.zeros(inputs.shape),
+        torch.zeros(inputs.shape, dtype=torch.float32),
         project,
         bound,
         steps=steps,

@@ -126,7 +126,7 @@ def universal_perturbation(
         inputs,
         surrogates,
         target,
-        torch.zeros(inputs.shape),
+        torch.zeros(inputs.shape, dtype=torch.float32),
         lambda values, done: _within(values, bound),
         bound,
         radius=radius,

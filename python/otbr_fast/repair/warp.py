@@ -55,7 +55,7 @@ def warp_perturbation(
         size = _field(values[None], inputs.shape[1:]).square().mean().sqrt()
         return values * (shift / size) if size > shift else values
 
-    start = torch.zeros(2, _POINTS, _POINTS)
+    start = torch.zeros(2, _POINTS, _POINTS, dtype=torch.float32)
     found = descended(
         model,
         inputs,
@@ -84,7 +84,7 @@ def warped(x: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
         By which parts of the sides, along and down; between the points bicubic.
     """
     sides = x.shape[2:]
-    unmoved = torch.eye(2, 3, device=x.device)[None]
+    unmoved = torch.eye(2, 3, dtype=shifts.dtype, device=x.device)[None]
     grid = F.affine_grid(unmoved, [1, 1, *sides], align_corners=False)
     # The grid's coordinates are -1 and 1 at the image's edges, so a side has a length of 2.
     grid = grid + 2 * _field(shifts, sides).movedim(1, -1)
