@@ -28,7 +28,7 @@ from otbr_fast.models import InputSpec, PreActResNet, new_model, state_dict_hash
 
 N_CLASSES, SHAPE = 4, (3, 16, 16)
 INPUTS = InputSpec(shape=SHAPE, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-RECIPE = Recipe(epochs=10, batch_size=25, lr=0.1, pad=1, flip=False)
+RECIPE = Recipe(epochs=20, batch_size=25, lr=0.1, pad=1, flip=False)
 SHORT = Recipe(epochs=3, batch_size=20, pad=1)
 
 
