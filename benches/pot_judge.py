@@ -95,7 +95,10 @@ class Judge:
         self.report.write_text(json.dumps(self.outcomes))
 
 
-@pytest.fixture(params=get_backend_list(), ids=str)
+@pytest.fixture(
+    params=[nx for nx in get_backend_list() if str(nx) in ("numpy", "torch")],
+    ids=str,
+)
 def nx(request: pytest.FixtureRequest) -> Any:
-    """Each of POT's array backends that is installed."""
+    """Each of POT's array backends that otbr_fast knows."""
     return request.param

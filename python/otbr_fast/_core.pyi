@@ -16,7 +16,6 @@ __all__ = [
     "round_plan",
     "simd_path",
     "solve_entropic",
-    "solve_entropic_plan",
     "solve_exact",
     "solve_partial",
     "solve_points",
@@ -142,24 +141,16 @@ def solve_entropic(
     stop_threshold: float,
     start: NDArray[np.float64] | None,
     n_threads: int | None,
+    plan: NDArray[Any],
 ) -> EntropicSolution: ...
-def solve_entropic_plan(
-    M: NDArray[Any],
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    reg: float,
-    max_iter: int,
-    stop_threshold: float,
-    start: NDArray[np.float64] | None,
-    n_threads: int | None,
-) -> tuple[EntropicSolution, NDArray[Any]]: ...
 def entropic_plan(
     M: NDArray[Any],
     f: NDArray[np.float64],
     g: NDArray[np.float64],
     reg: float,
     n_threads: int | None,
-) -> NDArray[Any]: ...
+    out: NDArray[Any],
+) -> None: ...
 def solve_unbalanced(
     M: NDArray[Any],
     a: NDArray[np.float64],
@@ -186,4 +177,5 @@ def round_plan(
     a: NDArray[np.float64],
     b: NDArray[np.float64],
     n_threads: int | None,
-) -> NDArray[np.float64]: ...
+    out: NDArray[np.float64],
+) -> None: ...

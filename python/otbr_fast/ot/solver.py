@@ -205,11 +205,12 @@ def _entropic(
     if start is not None:
         start = np.ascontiguousarray(start, dtype=np.float64)
     # The plan is made now, since the cost belongs to the caller, who may change it.
-    solution, plan = _core.solve_entropic_plan(cost, a, b, reg, limit, threshold, start, n_threads)
+    plan = np.empty_like(cost)
+    solution = _core.solve_entropic(cost, a, b, reg, limit, threshold, start, n_threads, plan)
     dual = _mean(solution.f, a) + _mean(solution.g, b * (a.sum() / b.sum()))
     return OTResult(
         value=solution.value,
-        objective=dual - reg * float(plan.sum(dtype=np.float64)),
+        objective=dual - reg * float(a.sum()),  # the rows of the plan sum to a
         potentials=(like(solution.f, sources), like(solution.g, sources)),
         status="converged" if solution.converged else "iteration_limit",
         n_iter=solution.n_iter,

@@ -92,7 +92,8 @@ def sinkhorn_unbalanced(
     solution = _core.solve_unbalanced(
         cost, a_masses, b_masses, reg, pair, kind, limit, stopThr, threads
     )
-    plan = _core.entropic_plan(cost, solution.f, solution.g, reg, threads)
+    plan = np.empty_like(cost)
+    _core.entropic_plan(cost, solution.f, solution.g, reg, threads, plan)
     _warn_unless(solution.converged, stopThr, numItermax)
     if not log:
         return like(plan, (M, a, b))
@@ -269,11 +270,12 @@ def entropic_partial_wasserstein(
     threads = count(n_threads, "n_threads", None)
     limit = count(numItermax, "numItermax", 1000)
     solution = _core.solve_partial(cost, a_masses, b_masses, reg, mass, limit, stopThr, threads)
-    plan = like(_core.entropic_plan(cost, solution.f, solution.g, reg, threads), (M, a, b))
+    plan = np.empty_like(cost)
+    _core.entropic_plan(cost, solution.f, solution.g, reg, threads, plan)
     _warn_unless(solution.converged, stopThr, numItermax)
     if not log:
-        return plan
-    return plan, {
+        return like(plan, (M, a, b))
+    return like(plan, (M, a, b)), {
         "err": solution.errors.tolist(),
         "niter": solution.n_iter,
         "partial_w_dist": solution.value,
@@ -313,7 +315,8 @@ def round_plan(G: Any, a: Any = None, b: Any = None, n_threads: int | None = Non
     """
     plan = matrix(G, "G")
     a_masses, b_masses = masses(a, "a", plan.shape[0]), masses(b, "b", plan.shape[1])
-    rounded = _core.round_plan(plan, a_masses, b_masses, count(n_threads, "n_threads", None))
+    rounded = np.empty(plan.shape)
+    _core.round_plan(plan, a_masses, b_masses, count(n_threads, "n_threads", None), rounded)
     return like(rounded, (G, a, b))
 
 

@@ -23,6 +23,7 @@ pub mod scalar;
 pub mod simd;
 pub mod threads;
 mod tiles;
+mod zeros;
 
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;

@@ -19,9 +19,18 @@ fn run_for(
     let view = MatrixView::new("M", cost, a.len(), b.len(), threads).unwrap();
     let problem = Problem::new(view, a, b).unwrap();
     let options = SinkhornOptions { reg, max_iter, stop_threshold: 1e-9 };
-    let solution = sinkhorn(&problem, options, None, threads, Interrupt::never()).unwrap();
-    let plan = dense_plan(&problem.cost, &solution.f, &solution.g, reg, threads).unwrap();
-    (solution, plan)
+    let mut plan = vec![f64::NAN; cost.len()];
+    let solution = sinkhorn(&problem, options, None, &mut plan, threads, Interrupt::never()).unwrap();
+    let mut of_potentials = vec![f64::NAN; cost.len()];
+    dense_plan(&problem.cost, &solution.f, &solution.g, reg, &mut of_potentials, threads).unwrap();
+    for (k, (p, q)) in plan.iter().zip(&of_potentials).enumerate() {
+        // Potentials that are large in units of reg lose digits of the plan.
+        let (f, g) = (solution.f[k / b.len()], solution.g[k % b.len()]);
+        let size = (f.abs() + g.abs() + cost[k].abs()) / reg;
+        let rounding = if size.is_finite() { (1e-15 * size + 1e-13) * q } else { 0.0 };
+        assert!((p - q).abs() <= rounding + 1e-250, "{p} in the plan, {q} by potentials");
+    }
+    (solution, of_potentials)
 }
 
 fn masses(k: usize) -> impl Strategy<Value = Vec<f64>> {
@@ -108,7 +117,7 @@ fn parameters_out_of_range_are_refused() {
     let problem = Problem::new(view, &[1.0], &[0.5, 0.5]).unwrap();
     for reg in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-11, 1e200] {
         let options = SinkhornOptions { reg, max_iter: 10, stop_threshold: 1e-9 };
-        let result = sinkhorn(&problem, options, None, &threads, Interrupt::never());
+        let result = sinkhorn(&problem, options, None, &mut [], &threads, Interrupt::never());
         assert!(matches!(result, Err(Error::Parameter { name: "reg", .. })), "reg = {reg}");
     }
 }

@@ -43,7 +43,8 @@ proptest! {
         let options = SinkhornOptions { reg: 10f64.powf(reg_exponent), stop_threshold: 1e-8, ..OPTIONS };
         let solution =
             sinkhorn_unbalanced(view.clone(), (&a, &b), relaxation, options, &threads, Interrupt::never()).unwrap();
-        let plan = dense_plan(&view, &solution.f, &solution.g, options.reg, &threads).unwrap();
+        let mut plan = vec![f64::NAN; cost.len()];
+        dense_plan(&view, &solution.f, &solution.g, options.reg, &mut plan, &threads).unwrap();
         prop_assert!(plan.iter().all(|p| p.is_finite()));
         let (row_sums, column_sums) = sums(&plan, b.len());
         for (side, potentials, strength, masses) in
@@ -64,7 +65,8 @@ proptest! {
         let mass = part * a.iter().sum::<f64>().min(b.iter().sum());
         let solution =
             sinkhorn_partial(view.clone(), (&a, &b), mass, OPTIONS, &threads, Interrupt::never()).unwrap();
-        let plan = dense_plan(&view, &solution.f, &solution.g, OPTIONS.reg, &threads).unwrap();
+        let mut plan = vec![f64::NAN; cost.len()];
+        dense_plan(&view, &solution.f, &solution.g, OPTIONS.reg, &mut plan, &threads).unwrap();
         let (rows, columns) = sums(&plan, b.len());
         prop_assert!((plan.iter().sum::<f64>() - mass).abs() <= 1e-9 * mass);
         prop_assert!(columns.iter().zip(&b).all(|(s, b)| *s <= b * (1.0 + 1e-9)));
@@ -80,7 +82,8 @@ proptest! {
         let scale = a.iter().sum::<f64>() / b.iter().sum::<f64>();
         let b: Vec<f64> = b.iter().map(|b| b * scale).collect();
         let view = MatrixView::new("G", &plan, a.len(), b.len(), &threads).unwrap();
-        let rounded = round_plan(view, &a, &b, &threads, Interrupt::never()).unwrap();
+        let mut rounded = vec![f64::NAN; plan.len()];
+        round_plan(view, &a, &b, &mut rounded, &threads, Interrupt::never()).unwrap();
         let (rows, columns) = sums(&rounded, b.len());
         prop_assert!(rounded.iter().all(|x| *x >= 0.0));
         for (sum, mass) in rows.iter().zip(&a).chain(columns.iter().zip(&b)) {
@@ -102,7 +105,8 @@ fn threads_do_not_matter() {
                 .unwrap();
         let partial =
             sinkhorn_partial(view.clone(), (&a, &b), 0.5, OPTIONS, threads, Interrupt::never()).unwrap();
-        let rounded = round_plan(view, &a, &a.repeat(2)[..m], threads, Interrupt::never()).err();
+        let mut out = vec![f64::NAN; n * m];
+        let rounded = round_plan(view, &a, &a.repeat(2)[..m], &mut out, threads, Interrupt::never()).err();
         (unbalanced.f, unbalanced.g, partial.f, partial.g, rounded)
     };
     assert_eq!(run(&Threads::one()), run(&Threads::new(Some(3)).unwrap()));

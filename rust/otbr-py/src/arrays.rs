@@ -83,12 +83,3 @@ pub fn vector<'a, T: Element>(name: &str, array: &'a PyReadonlyArray1<'_, T>) ->
 pub fn to_numpy<T: Element>(py: Python<'_>, values: Vec<T>) -> Py<PyArray1<T>> {
     PyArray1::from_vec(py, values).unbind()
 }
-
-/// Hand a row-major matrix over to numpy.
-pub fn matrix_to_numpy<'py, T: Element>(
-    py: Python<'py>,
-    values: Vec<T>,
-    shape: [usize; 2],
-) -> PyResult<Bound<'py, PyArray2<T>>> {
-    PyArray1::from_vec(py, values).reshape(shape)
-}

@@ -1,15 +1,15 @@
 //! Entropic solvers, plans from potentials, rounding.
 
-use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1};
+use numpy::{Element, PyArray1, PyReadonlyArray1, PyReadwriteArray2};
 use otbr_core::entropic::{
     self as core, Reference, Relaxation, SinkhornOptions, dense_plan, sinkhorn, sinkhorn_partial,
-    sinkhorn_unbalanced, sinkhorn_with_plan,
+    sinkhorn_unbalanced,
 };
 use otbr_core::{Problem, Scalar, Threads};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arrays::{Entries, Matrix, matrix_to_numpy, to_numpy, vector};
+use crate::arrays::{Entries, Matrix, to_numpy, vector};
 use crate::call::{run, to_py};
 
 /// Entropic potentials and what they give. Arrays are numpy's.
@@ -40,9 +40,10 @@ impl EntropicSolution {
     }
 }
 
-/// Entropic optimal transport; `start` are column potentials of an earlier solution.
+/// Entropic optimal transport; `start` are column potentials of an earlier solution. Fills `plan`, of the
+/// shape and element type of M, with the plan, which takes no pass of its own.
 #[pyfunction]
-#[pyo3(signature = (M, a, b, reg, max_iter, stop_threshold, start, n_threads))]
+#[pyo3(signature = (M, a, b, reg, max_iter, stop_threshold, start, n_threads, plan))]
 #[allow(non_snake_case, clippy::too_many_arguments)] // One argument for each of Python's.
 pub fn solve_entropic(
     py: Python<'_>,
@@ -54,72 +55,37 @@ pub fn solve_entropic(
     stop_threshold: f64,
     start: Option<PyReadonlyArray1<'_, f64>>,
     n_threads: Option<usize>,
+    plan: &Bound<'_, PyAny>,
 ) -> PyResult<EntropicSolution> {
-    let (a, b) = (vector("a", &a)?, vector("b", &b)?);
-    let start = start.as_ref().map(|g| vector("warmstart", g)).transpose()?;
-    let options = SinkhornOptions { reg, max_iter, stop_threshold };
-    let threads = Threads::new(n_threads).map_err(to_py)?;
-    match &M {
-        Matrix::F32(cost) => entropic(py, Entries::new("M", cost)?, a, b, options, start, &threads),
-        Matrix::F64(cost) => entropic(py, Entries::new("M", cost)?, a, b, options, start, &threads),
-    }
-}
-
-fn entropic<T: Scalar>(
-    py: Python<'_>,
-    cost: Entries<'_, T>,
-    a: &[f64],
-    b: &[f64],
-    options: SinkhornOptions,
-    start: Option<&[f64]>,
-    threads: &Threads,
-) -> PyResult<EntropicSolution> {
-    let solution = run(py, |interrupt| {
-        let problem = Problem::new(cost.view("M", threads)?, a, b)?;
-        sinkhorn(&problem, options, start, threads, interrupt)
-    })?;
-    Ok(EntropicSolution::new(py, solution))
-}
-
-/// As `solve_entropic`, with the plan in the element type of M, which takes no pass of its own.
-#[pyfunction]
-#[pyo3(signature = (M, a, b, reg, max_iter, stop_threshold, start, n_threads))]
-#[allow(non_snake_case, clippy::too_many_arguments)] // One argument for each of Python's.
-pub fn solve_entropic_plan<'py>(
-    py: Python<'py>,
-    M: Matrix<'py>,
-    a: PyReadonlyArray1<'py, f64>,
-    b: PyReadonlyArray1<'py, f64>,
-    reg: f64,
-    max_iter: u64,
-    stop_threshold: f64,
-    start: Option<PyReadonlyArray1<'py, f64>>,
-    n_threads: Option<usize>,
-) -> PyResult<(EntropicSolution, Bound<'py, PyAny>)> {
     let masses = (vector("a", &a)?, vector("b", &b)?);
     let start = start.as_ref().map(|g| vector("warmstart", g)).transpose()?;
     let options = SinkhornOptions { reg, max_iter, stop_threshold };
     let threads = Threads::new(n_threads).map_err(to_py)?;
     match &M {
-        Matrix::F32(cost) => with_plan(py, Entries::new("M", cost)?, masses, options, start, &threads),
-        Matrix::F64(cost) => with_plan(py, Entries::new("M", cost)?, masses, options, start, &threads),
+        Matrix::F32(cost) => {
+            entropic(py, Entries::new("M", cost)?, masses, options, start, &threads, plan.extract()?)
+        }
+        Matrix::F64(cost) => {
+            entropic(py, Entries::new("M", cost)?, masses, options, start, &threads, plan.extract()?)
+        }
     }
 }
 
-fn with_plan<'py, T: Scalar + Element>(
-    py: Python<'py>,
+fn entropic<T: Scalar + Element>(
+    py: Python<'_>,
     cost: Entries<'_, T>,
     (a, b): (&[f64], &[f64]),
     options: SinkhornOptions,
     start: Option<&[f64]>,
     threads: &Threads,
-) -> PyResult<(EntropicSolution, Bound<'py, PyAny>)> {
-    let shape = [cost.rows(), cost.cols()];
-    let (solution, plan) = run(py, |interrupt| {
+    mut plan: PyReadwriteArray2<'_, T>,
+) -> PyResult<EntropicSolution> {
+    let plan = plan.as_slice_mut()?;
+    let solution = run(py, |interrupt| {
         let problem = Problem::new(cost.view("M", threads)?, a, b)?;
-        sinkhorn_with_plan(&problem, options, start, threads, interrupt)
+        sinkhorn(&problem, options, start, plan, threads, interrupt)
     })?;
-    Ok((EntropicSolution::new(py, solution), matrix_to_numpy(py, plan, shape)?.into_any()))
+    Ok(EntropicSolution::new(py, solution))
 }
 
 /// Entropic transport with marginals that are paid for: `reg_m` for the rows and for the columns.
@@ -208,9 +174,9 @@ fn partial<T: Scalar>(
     Ok(EntropicSolution::new(py, solution))
 }
 
-/// exp((f + g - M) / reg), in the element type of M.
+/// Fill `out`, of the shape and element type of M, with exp((f + g - M) / reg).
 #[pyfunction]
-#[pyo3(signature = (M, f, g, reg, n_threads))]
+#[pyo3(signature = (M, f, g, reg, n_threads, out))]
 #[allow(non_snake_case)] // M is the field's name.
 pub fn entropic_plan<'py>(
     py: Python<'py>,
@@ -219,31 +185,31 @@ pub fn entropic_plan<'py>(
     g: PyReadonlyArray1<'py, f64>,
     reg: f64,
     n_threads: Option<usize>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let (f, g) = (vector("f", &f)?, vector("g", &g)?);
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let potentials = (vector("f", &f)?, vector("g", &g)?);
     let threads = Threads::new(n_threads).map_err(to_py)?;
     match &M {
-        Matrix::F32(cost) => Ok(plan(py, Entries::new("M", cost)?, f, g, reg, &threads)?.into_any()),
-        Matrix::F64(cost) => Ok(plan(py, Entries::new("M", cost)?, f, g, reg, &threads)?.into_any()),
+        Matrix::F32(cost) => plan(py, Entries::new("M", cost)?, potentials, reg, &threads, out.extract()?),
+        Matrix::F64(cost) => plan(py, Entries::new("M", cost)?, potentials, reg, &threads, out.extract()?),
     }
 }
 
-fn plan<'py, T: Scalar + Element>(
-    py: Python<'py>,
+fn plan<T: Scalar + Element>(
+    py: Python<'_>,
     cost: Entries<'_, T>,
-    f: &[f64],
-    g: &[f64],
+    (f, g): (&[f64], &[f64]),
     reg: f64,
     threads: &Threads,
-) -> PyResult<Bound<'py, PyArray2<T>>> {
-    let shape = [cost.rows(), cost.cols()];
-    let values = run(py, |_| dense_plan(&cost.view("M", threads)?, f, g, reg, threads))?;
-    matrix_to_numpy(py, values, shape)
+    mut out: PyReadwriteArray2<'_, T>,
+) -> PyResult<()> {
+    let out = out.as_slice_mut()?;
+    run(py, |_| dense_plan(&cost.view("M", threads)?, f, g, reg, out, threads))
 }
 
-/// The nearest coupling of (a, b) to a plan that is almost one, in float64.
+/// Fill `out`, of the shape of G, with the nearest coupling of (a, b) to a plan that is almost one.
 #[pyfunction]
-#[pyo3(signature = (G, a, b, n_threads))]
+#[pyo3(signature = (G, a, b, n_threads, out))]
 #[allow(non_snake_case)] // G is the field's name.
 pub fn round_plan<'py>(
     py: Python<'py>,
@@ -251,23 +217,23 @@ pub fn round_plan<'py>(
     a: PyReadonlyArray1<'py, f64>,
     b: PyReadonlyArray1<'py, f64>,
     n_threads: Option<usize>,
-) -> PyResult<Bound<'py, PyArray2<f64>>> {
-    let (a, b) = (vector("a", &a)?, vector("b", &b)?);
+    mut out: PyReadwriteArray2<'py, f64>,
+) -> PyResult<()> {
+    let masses = (vector("a", &a)?, vector("b", &b)?);
     let threads = Threads::new(n_threads).map_err(to_py)?;
+    let out = out.as_slice_mut()?;
     match &G {
-        Matrix::F32(plan) => rounded(py, Entries::new("G", plan)?, a, b, &threads),
-        Matrix::F64(plan) => rounded(py, Entries::new("G", plan)?, a, b, &threads),
+        Matrix::F32(plan) => rounded(py, Entries::new("G", plan)?, masses, &threads, out),
+        Matrix::F64(plan) => rounded(py, Entries::new("G", plan)?, masses, &threads, out),
     }
 }
 
-fn rounded<'py, T: Scalar>(
-    py: Python<'py>,
+fn rounded<T: Scalar>(
+    py: Python<'_>,
     plan: Entries<'_, T>,
-    a: &[f64],
-    b: &[f64],
+    (a, b): (&[f64], &[f64]),
     threads: &Threads,
-) -> PyResult<Bound<'py, PyArray2<f64>>> {
-    let shape = [plan.rows(), plan.cols()];
-    let values = run(py, |interrupt| core::round_plan(plan.view("G", threads)?, a, b, threads, interrupt))?;
-    matrix_to_numpy(py, values, shape)
+    out: &mut [f64],
+) -> PyResult<()> {
+    run(py, |interrupt| core::round_plan(plan.view("G", threads)?, a, b, out, threads, interrupt))
 }

@@ -37,7 +37,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(exact::solve_exact, m)?)?;
     m.add_function(wrap_pyfunction!(exact::solve_points, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_entropic, m)?)?;
-    m.add_function(wrap_pyfunction!(entropic::solve_entropic_plan, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_unbalanced, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::solve_partial, m)?)?;
     m.add_function(wrap_pyfunction!(entropic::entropic_plan, m)?)?;

@@ -72,7 +72,7 @@ fn sinkhorn_pass() -> Box<dyn FnMut()> {
         let view = MatrixView::new("M", &cost, n, n, &threads).unwrap();
         let problem = Problem::new(view, &a, &b).unwrap();
         let options = SinkhornOptions { reg: 0.5, max_iter: 1, stop_threshold: 0.0 };
-        sinkhorn(&problem, options, None, &threads, Interrupt::never()).unwrap();
+        sinkhorn(&problem, options, None, &mut [], &threads, Interrupt::never()).unwrap();
     })
 }
 

@@ -4,10 +4,13 @@
 //! rounded down; where few do, only those above [`TRUNCATION`] are kept, in `f64`. Entries only get
 //! smaller or lost, so diag(c) − Rᵀ diag(a) R stays positive semidefinite for the true column sums c.
 
+use std::slice::ChunksExactMut;
+
 use pulp::{Simd, WithSimd};
 
 use super::pass::chunk_rows;
 use crate::threads::Threads;
+use crate::zeros::Zeros;
 
 /// Entries of a row-stochastic matrix below this are dropped from a sparse record.
 pub(super) const TRUNCATION: f64 = 1e-10;
@@ -30,55 +33,47 @@ const SPARSE_GROUP: usize = 8;
 /// How to record a plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Format {
-    /// Not at all; the old record stays.
-    None,
     Dense,
     Sparse,
 }
 
-/// Some rows of a record.
-pub(super) enum Part {
-    Dense { values: Vec<f32>, filled: usize, kept: usize },
-    Sparse { ends: Vec<usize>, columns: Vec<u32>, values: Vec<f64> },
+/// The rows of a dense record.
+struct Dense {
+    values: Zeros,
+    /// Entries above [`TRUNCATION`], chunk by chunk.
+    kept: Vec<usize>,
 }
 
-impl Part {
-    /// Make room for as many entries, in a format; memory is used again where it fits.
-    pub fn clear(&mut self, format: Format, entries: usize) {
-        match (format, &mut *self) {
-            (Format::None, _) => {}
-            (Format::Dense, Self::Dense { values, filled, kept }) if values.len() == entries => {
-                (*filled, *kept) = (0, 0);
-            }
-            (Format::Dense, _) => *self = Self::Dense { values: vec![0.0; entries], filled: 0, kept: 0 },
-            (Format::Sparse, Self::Sparse { ends, columns, values }) => {
-                ends.clear();
-                columns.clear();
-                values.clear();
-            }
-            (Format::Sparse, _) => {
-                *self = Self::Sparse { ends: Vec::new(), columns: Vec::new(), values: Vec::new() };
-            }
-        }
-    }
+/// A chunk of the rows of a sparse record.
+#[derive(Default)]
+pub(super) struct SparseRows {
+    ends: Vec<usize>,
+    columns: Vec<u32>,
+    values: Vec<f64>,
+}
 
-    /// Entries above [`TRUNCATION`].
-    fn kept(&self) -> usize {
-        match self {
-            Self::Dense { kept, .. } => *kept,
-            Self::Sparse { columns, .. } => columns.len(),
-        }
+impl SparseRows {
+    fn clear(&mut self) {
+        self.ends.clear();
+        self.columns.clear();
+        self.values.clear();
     }
+}
+
+/// A chunk of rows that is being recorded.
+pub(super) enum Part<'k> {
+    Dense { rows: ChunksExactMut<'k, f32>, kept: &'k mut usize },
+    Sparse(&'k mut SparseRows),
 }
 
 /// The next row for a part: `weights` times `scale`.
-pub(super) struct Record<'a> {
-    pub part: &'a mut Part,
+pub(super) struct Record<'a, 'k> {
+    pub part: &'a mut Part<'k>,
     pub weights: &'a [f64],
     pub scale: f64,
 }
 
-impl WithSimd for Record<'_> {
+impl WithSimd for Record<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -86,19 +81,18 @@ impl WithSimd for Record<'_> {
         const BLOCK: usize = 16;
         let Self { part, weights, scale } = self;
         match part {
-            Part::Dense { values, filled, kept } => {
+            Part::Dense { rows, kept } => {
                 // Less by more than f32's rounding adds.
                 let scale = scale * (1.0 - f64::from(f32::EPSILON));
-                let out = &mut values[*filled..*filled + weights.len()];
+                let out = rows.next().unwrap_or_default();
                 for (v, w) in out.iter_mut().zip(weights) {
                     let r = (w * scale) as f32;
                     *v = if r > NEGLIGIBLE { r } else { 0.0 };
                 }
                 let count: u32 = out.iter().map(|v| u32::from(*v > TRUNCATION as f32)).sum();
-                *filled += weights.len();
-                *kept += count as usize;
+                **kept += count as usize;
             }
-            Part::Sparse { ends, columns, values } => {
+            Part::Sparse(SparseRows { ends, columns, values }) => {
                 let least = TRUNCATION / scale;
                 for (block, chunk) in weights.chunks(BLOCK).enumerate() {
                     if chunk.iter().fold(false, |any, &w| any | (w > least)) {
@@ -118,52 +112,77 @@ impl WithSimd for Record<'_> {
     }
 }
 
+/// What is recorded.
+enum Recorded {
+    Nothing,
+    Dense(Dense),
+    Sparse(Vec<SparseRows>),
+}
+
 /// A recorded plan.
 pub(super) struct Kernel {
     shape: (usize, usize),
-    parts: Vec<Part>,
+    recorded: Recorded,
 }
 
 impl Kernel {
     /// Nothing recorded yet.
     pub fn new(shape: (usize, usize)) -> Self {
-        Self { shape, parts: Vec::new() }
+        Self { shape, recorded: Recorded::Nothing }
     }
 
     /// Whether nothing has been recorded.
     pub fn is_empty(&self) -> bool {
-        self.share() == 0.0
+        matches!(self.recorded, Recorded::Nothing)
     }
 
-    /// The parts, to be recorded into.
-    pub(super) fn take(&mut self, count: usize) -> Vec<Part> {
-        let mut parts = std::mem::take(&mut self.parts);
-        parts.resize_with(count, || Part::Dense { values: Vec::new(), filled: 0, kept: 0 });
-        parts
-    }
-
-    /// The recorded parts.
-    pub(super) fn put_back(&mut self, parts: impl Iterator<Item = Part>) {
-        self.parts = parts.collect();
+    /// A new record, empty chunks of rows; memory is used again where it fits.
+    pub(super) fn clear(&mut self, format: Format) -> Vec<Part<'_>> {
+        let (n, m) = self.shape;
+        let chunk = chunk_rows(n);
+        let count = n.div_ceil(chunk);
+        match (format, &mut self.recorded) {
+            (Format::Dense, Recorded::Dense(dense)) => dense.kept.fill(0),
+            (Format::Dense, recorded) => {
+                *recorded = Recorded::Nothing; // What it held is free before more is asked for.
+                *recorded = Recorded::Dense(Dense { values: Zeros::new(n * m), kept: vec![0; count] });
+            }
+            (Format::Sparse, Recorded::Sparse(parts)) => parts.iter_mut().for_each(SparseRows::clear),
+            (Format::Sparse, recorded) => {
+                *recorded = Recorded::Sparse((0..count).map(|_| SparseRows::default()).collect());
+            }
+        }
+        match &mut self.recorded {
+            Recorded::Nothing => Vec::new(),
+            Recorded::Dense(Dense { values, kept }) => {
+                let chunks = values.chunks_mut(chunk * m).zip(kept);
+                chunks.map(|(rows, kept)| Part::Dense { rows: rows.chunks_exact_mut(m), kept }).collect()
+            }
+            Recorded::Sparse(parts) => parts.iter_mut().map(Part::Sparse).collect(),
+        }
     }
 
     fn cells(&self) -> f64 {
         self.shape.0 as f64 * self.shape.1 as f64
     }
 
+    /// Entries above [`TRUNCATION`].
+    fn kept(&self) -> usize {
+        match &self.recorded {
+            Recorded::Nothing => 0,
+            Recorded::Dense(dense) => dense.kept.iter().sum(),
+            Recorded::Sparse(parts) => parts.iter().map(|part| part.columns.len()).sum(),
+        }
+    }
+
     /// The format for a plan that is about as spread out as this one.
     pub fn next_format(&self) -> Format {
-        let kept: usize = self.parts.iter().map(Part::kept).sum();
-        if (kept as f64) < SPARSE_BELOW * self.cells() { Format::Sparse } else { Format::Dense }
+        if (self.kept() as f64) < SPARSE_BELOW * self.cells() { Format::Sparse } else { Format::Dense }
     }
 
     /// Entries held, as a share of the matrix.
     pub fn share(&self) -> f64 {
-        let held = |part: &Part| match part {
-            Part::Dense { values, .. } => values.len(),
-            Part::Sparse { columns, .. } => columns.len(),
-        };
-        self.parts.iter().map(held).sum::<usize>() as f64 / self.cells()
+        if matches!(self.recorded, Recorded::Dense(_)) { 1.0 } else { self.kept() as f64 / self.cells() }
     }
 
     /// t = R y, then z = Rᵀ w with wᵢ = weight(i, tᵢ), in one pass. Returns (t, z).
@@ -176,21 +195,25 @@ impl Kernel {
         let (n, m) = self.shape;
         let (arch, chunk) = (pulp::Arch::new(), chunk_rows(n));
         let scale = y.iter().fold(f64::MIN_POSITIVE, |s: f64, y| s.max(y.abs()));
-        let sparse = matches!(self.parts[0], Part::Sparse { .. });
-        let narrow: Vec<f32> =
-            if sparse { Vec::new() } else { y.iter().map(|y| (y / scale) as f32).map(flush).collect() };
-        let group = if sparse { SPARSE_GROUP } else { 1 };
+        let narrow: Vec<f32> = match self.recorded {
+            Recorded::Dense(_) => y.iter().map(|y| (y / scale) as f32).map(flush).collect(),
+            _ => Vec::new(),
+        };
+        let group = if narrow.is_empty() { SPARSE_GROUP } else { 1 };
         let width = (self.share() * m as f64).ceil() as usize * chunk;
-        let results = threads.map_rows(self.parts.len(), width, group, |parts| {
+        let results = threads.map_rows(n.div_ceil(chunk), width, group, |parts| {
             let (mut t, mut z) = (Vec::with_capacity(chunk * group), vec![0.0; m]);
             for p in parts {
                 let first = p * chunk;
-                match &self.parts[p] {
-                    Part::Dense { values, .. } => {
+                match &self.recorded {
+                    Recorded::Nothing => {}
+                    Recorded::Dense(Dense { values, .. }) => {
+                        let values = &values[first * m..(first + chunk).min(n) * m];
                         let weight = |k: usize, t: f64| weight(first + k, t * scale);
                         arch.dispatch(Rows { values, y: &narrow, weight, scale, t: &mut t, z: &mut z });
                     }
-                    Part::Sparse { ends, columns, values } => {
+                    Recorded::Sparse(parts) => {
+                        let SparseRows { ends, columns, values } = &parts[p];
                         let mut start = 0;
                         for (k, &end) in ends.iter().enumerate() {
                             let row = (&columns[start..end], &values[start..end]);

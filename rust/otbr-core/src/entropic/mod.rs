@@ -1,6 +1,6 @@
 //! Entropic optimal transport.
 
-mod certify;
+mod dense_plan;
 mod exponential;
 mod kernel;
 mod newton;
@@ -12,9 +12,9 @@ mod side;
 mod sinkhorn;
 mod unbalanced;
 
-pub use certify::dense_plan;
+pub use dense_plan::dense_plan;
 pub use options::{EntropicSolution, SinkhornOptions};
 pub use partial::sinkhorn_partial;
 pub use rounding::round_plan;
-pub use sinkhorn::{sinkhorn, sinkhorn_with_plan};
+pub use sinkhorn::sinkhorn;
 pub use unbalanced::{Reference, Relaxation, sinkhorn_unbalanced};

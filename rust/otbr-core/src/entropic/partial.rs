@@ -5,11 +5,9 @@
 //! together, in turn: as Sinkhorn's, but no row, no column is scaled up beyond its limit, and l makes
 //! the columns carry the mass (the projections of Benamou et al. 2015, two of them at once).
 
-use super::certify::measure;
-use super::kernel::{Format, Kernel};
 use super::newton::distance;
 use super::options::{EntropicSolution, SinkhornOptions, check};
-use super::pass::Pass;
+use super::pass::{Keep, Pass};
 use super::side::Side;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
@@ -78,8 +76,8 @@ impl<T: Scalar> Partial<'_, '_, T> {
             while n_iter < end {
                 self.interrupt.check()?;
                 n_iter += 1;
-                let pass = Pass { problem: self.problem, rows: &self.rows, threads: self.threads, epsilon };
-                let columns = pass.sweep(&mut f, &g, &mut Kernel::new((n, m)), Format::None).columns;
+                let pass = self.pass(Some(&self.rows), epsilon);
+                let columns = pass.sweep(&mut f, &g, Keep::Nothing).columns;
                 let (targets, l) = self.level(&pass, &f, &mut g, &columns);
                 level = l;
                 errors.push(distance(&columns, &targets).0);
@@ -93,24 +91,25 @@ impl<T: Scalar> Partial<'_, '_, T> {
             epsilon = (epsilon * STEP).max(options.reg);
         };
         // The sums of the last g are the ones asked for; its rows exceed theirs by no more than the error.
+        let plan = self.pass(None, options.reg).sweep(&mut f, &g, Keep::Plan(&mut [], mass));
+        let scaled = |sums: &[f64]| sums.iter().map(|s| s * mass).collect::<Vec<f64>>();
+        let (gap, error) = self.proof(&f, &g, level, mass, &scaled(&plan.rows), &scaled(&plan.columns));
         let shift = options.reg * mass.ln();
-        let plan = {
-            let shifted: Vec<f64> = f.iter().map(|f| f + shift).collect();
-            measure(&self.problem.cost, &shifted, &g, options.reg, self.threads, &mut [])
-        };
-        let (gap, error) = self.proof(&f, &g, level, mass, &plan.rows, &plan.columns);
         f.iter_mut().for_each(|f| *f += shift);
-        errors.iter_mut().for_each(|e| *e *= mass);
         Ok(EntropicSolution {
             value: plan.value,
             duality_gap: gap,
             marginal_error: error,
             f,
             g,
-            errors,
+            errors: scaled(&errors),
             converged,
             n_iter,
         })
+    }
+
+    fn pass<'s>(&'s self, rows: Option<&'s Side>, epsilon: f64) -> Pass<'s, 's, T> {
+        Pass { problem: self.problem, rows, threads: self.threads, epsilon }
     }
 
     /// The best g and l for f; returns the column sums they give, and l.

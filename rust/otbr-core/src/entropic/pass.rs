@@ -1,6 +1,7 @@
 //! One pass over the cost matrix: row potentials from column potentials, column sums on the way.
 
 use std::ops::Range;
+use std::slice::ChunksExactMut;
 use std::sync::{Mutex, PoisonError};
 
 use pulp::{Simd, WithSimd};
@@ -24,9 +25,19 @@ pub(super) fn chunk_rows(n: usize) -> usize {
 #[derive(Clone, Copy)]
 pub(super) struct Pass<'p, 'a, T> {
     pub problem: &'p Problem<'a, T>,
-    pub rows: &'p Side,
+    /// What the rows ask for; `None` where their potentials are to stay.
+    pub rows: Option<&'p Side>,
     pub threads: &'p Threads,
     pub epsilon: f64,
+}
+
+/// What to keep of the plan that a pass makes, besides its sums.
+pub(super) enum Keep<'k, T> {
+    Nothing,
+    /// All of it that counts, to iterate on.
+    Record(&'k mut Kernel, Format),
+    /// The plan itself, times a total, where there is room for it.
+    Plan(&'k mut [T], f64),
 }
 
 /// Sums of a plan.
@@ -34,6 +45,15 @@ pub(super) struct Pass<'p, 'a, T> {
 pub(super) struct Sums {
     pub rows: Vec<f64>,
     pub columns: Vec<f64>,
+    /// ⟨P, M⟩, where the plan was kept.
+    pub value: f64,
+}
+
+/// What [`Keep`] says, for a chunk of rows.
+enum Slot<'k, T> {
+    Nothing,
+    Record(Part<'k>),
+    Plan(ChunksExactMut<'k, T>, f64),
 }
 
 /// Buffers for one row.
@@ -43,39 +63,58 @@ struct Scratch {
 }
 
 impl<T: Scalar> Pass<'_, '_, T> {
-    /// Find f from g; f holds a guess on entry. Returns the sums of the plan they give, and records
-    /// that plan into `kernel`.
-    pub fn sweep(&self, f: &mut Vec<f64>, g: &[f64], kernel: &mut Kernel, format: Format) -> Sums {
+    /// Find f from g; f holds a guess on entry. Returns the sums of the plan they give.
+    pub fn sweep(&self, f: &mut Vec<f64>, g: &[f64], keep: Keep<'_, T>) -> Sums {
         let (n, m) = (f.len(), g.len());
         let (arch, chunk, inverse) = (pulp::Arch::new(), chunk_rows(n), 1.0 / self.epsilon);
         let g: Vec<f64> = g.iter().map(|g| g * inverse).collect();
         let guess: &[f64] = f;
-        let slots: Vec<Mutex<Part>> = kernel.take(n.div_ceil(chunk)).into_iter().map(Mutex::new).collect();
+        let slots: Vec<Mutex<Slot<'_, T>>> = match keep {
+            Keep::Nothing => (0..n.div_ceil(chunk)).map(|_| Mutex::new(Slot::Nothing)).collect(),
+            Keep::Record(kernel, format) => {
+                kernel.clear(format).into_iter().map(|part| Mutex::new(Slot::Record(part))).collect()
+            }
+            Keep::Plan(out, total) => {
+                let mut parts = out.chunks_mut(chunk * m);
+                let mut slot = || Slot::Plan(parts.next().unwrap_or_default().chunks_exact_mut(m), total);
+                (0..n.div_ceil(chunk)).map(|_| Mutex::new(slot())).collect()
+            }
+        };
         let parts = self.threads.map_rows(n, m, chunk, |range| {
-            let mut part = slots[range.start / chunk].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slot = slots[range.start / chunk].lock().unwrap_or_else(PoisonError::into_inner);
             let mut scratch = Scratch { weights: vec![0.0; m], columns: vec![0.0; m] };
-            part.clear(format, range.len() * m);
+            let mut value = 0.0;
             let rows = range.map(|i| {
                 let (costs, guess) = (self.problem.cost.row(i), guess[i] * inverse);
-                let target = |log_sum: f64| self.rows.solve(i, log_sum, self.epsilon);
+                let target = |log_sum: f64| match self.rows {
+                    Some(side) => side.solve(i, log_sum, self.epsilon),
+                    None => (guess, (guess + log_sum).exp()),
+                };
                 let row = Row { costs, target, guess, g: &g, inverse, scratch: &mut scratch };
                 let (f, mass, sum) = arch.dispatch(row);
-                if format != Format::None {
-                    arch.dispatch(Record { part: &mut part, weights: &scratch.weights, scale: 1.0 / sum });
+                let weights = &scratch.weights;
+                match &mut *slot {
+                    Slot::Nothing => {}
+                    Slot::Record(part) => arch.dispatch(Record { part, weights, scale: 1.0 / sum }),
+                    Slot::Plan(rows, total) => {
+                        let (out, scale) = (rows.next().unwrap_or_default(), mass / sum * *total);
+                        value += arch.dispatch(PlanRow { weights, scale, costs, out });
+                    }
                 }
                 (f * self.epsilon, mass)
             });
-            (rows.collect::<Vec<(f64, f64)>>(), scratch.columns)
+            (rows.collect::<Vec<(f64, f64)>>(), scratch.columns, value)
         });
-        kernel.put_back(slots.into_iter().map(|s| s.into_inner().unwrap_or_else(PoisonError::into_inner)));
+        drop(slots);
         f.clear();
-        let mut sums = Sums { rows: Vec::with_capacity(n), columns: vec![0.0; m] };
-        for (rows, columns) in parts {
+        let mut sums = Sums { rows: Vec::with_capacity(n), columns: vec![0.0; m], value: 0.0 };
+        for (rows, columns, value) in parts {
             for (potential, mass) in rows {
                 f.push(potential);
                 sums.rows.push(mass);
             }
             sums.columns.iter_mut().zip(columns).for_each(|(t, s)| *t += s);
+            sums.value += value;
         }
         sums
     }
@@ -119,6 +158,34 @@ impl<T: Scalar, F: Fn(f64) -> (f64, f64)> WithSimd for Row<'_, T, F> {
             *s = fma::<S>(*w, scale, *s);
         }
         (potential, mass, sum)
+    }
+}
+
+/// A row of the plan: weights times a scale; what it costs.
+struct PlanRow<'a, T> {
+    weights: &'a [f64],
+    scale: f64,
+    costs: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Scalar> WithSimd for PlanRow<'_, T> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f64 {
+        const LANES: usize = 16;
+        let Self { weights, scale, costs, out } = self;
+        for (out, w) in out.iter_mut().zip(weights) {
+            *out = T::from_f64(w * scale);
+        }
+        let mut lanes = [0.0_f64; LANES];
+        for (weights, costs) in weights.chunks(LANES).zip(costs.chunks(LANES)) {
+            for ((lane, w), c) in lanes.iter_mut().zip(weights).zip(costs) {
+                *lane = fma::<S>(*w, c.to_f64(), *lane);
+            }
+        }
+        lanes.into_iter().sum::<f64>() * scale
     }
 }
 

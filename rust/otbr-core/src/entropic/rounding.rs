@@ -9,18 +9,23 @@ use crate::threads::Threads;
 /// Rows at a time.
 const CHUNK: usize = 64;
 
-/// Shrink rows, then columns, that have too much, and spread what is missing: a plan whose sums are
+/// Shrink rows, then columns, that have too much, and spread what is missing: `out` becomes a plan whose sums are
 /// those of a and b to rounding, no further than 2 (|G1 − a|₁ + |Gᵀ1 − b|₁) from G in L1.
 ///
 /// # Errors
-/// Marginals that do not fit, a negative or non-finite entry, an interrupt.
+/// Marginals or an `out` that do not fit, a negative or non-finite entry, an interrupt.
 pub fn round_plan<T: Scalar>(
     plan: MatrixView<'_, T>,
     a: &[f64],
     b: &[f64],
+    out: &mut [f64],
     threads: &Threads,
     interrupt: Interrupt<'_>,
-) -> Result<Vec<f64>> {
+) -> Result<()> {
+    let (found, expected) = (out.len(), plan.data().len());
+    if found != expected {
+        return Err(Error::Shape { name: "out", unit: "entries", found, expected });
+    }
     if let Some(index) = plan.data().iter().position(|x| x.to_f64() < 0.0) {
         return Err(Error::InvalidMass { name: "G", index, value: plan.data()[index].to_f64() });
     }
@@ -28,8 +33,7 @@ pub fn round_plan<T: Scalar>(
     let problem = Problem::new(plan, a, b)?;
     let plan = &problem.cost;
     let m = plan.cols();
-    let mut out = vec![0.0; plan.data().len()];
-    threads.fill_rows(&mut out, m, CHUNK, |first, rows| {
+    threads.fill_rows(out, m, CHUNK, |first, rows| {
         for (offset, out) in rows.chunks_exact_mut(m).enumerate() {
             let row = plan.row(first + offset);
             let factor = shrink(problem.a[first + offset], pairwise(row));
@@ -38,8 +42,8 @@ pub fn round_plan<T: Scalar>(
     });
     interrupt.check()?;
     let factors: Vec<f64> =
-        column_sums(&out, m, threads).iter().zip(&problem.b).map(|(&sum, &b)| shrink(b, sum)).collect();
-    threads.fill_rows(&mut out, m, CHUNK, |_, rows| {
+        column_sums(out, m, threads).iter().zip(&problem.b).map(|(&sum, &b)| shrink(b, sum)).collect();
+    threads.fill_rows(out, m, CHUNK, |_, rows| {
         for row in rows.chunks_exact_mut(m) {
             row.iter_mut().zip(&factors).for_each(|(x, f)| *x *= f);
         }
@@ -52,18 +56,18 @@ pub fn round_plan<T: Scalar>(
         masses.iter().zip(sums).map(|(mass, sum)| (mass - sum).max(0.0)).collect()
     };
     let left = missing(&problem.a, &rows.concat());
-    let right = missing(&problem.b, &column_sums(&out, m, threads));
+    let right = missing(&problem.b, &column_sums(out, m, threads));
     let total: f64 = pairwise(&right);
     if total > 0.0 {
         interrupt.check()?;
-        threads.fill_rows(&mut out, m, CHUNK, |first, rows| {
+        threads.fill_rows(out, m, CHUNK, |first, rows| {
             for (offset, row) in rows.chunks_exact_mut(m).enumerate() {
                 let share = left[first + offset] / total;
                 row.iter_mut().zip(&right).for_each(|(x, r)| *x += share * r);
             }
         });
     }
-    Ok(out)
+    Ok(())
 }
 
 /// The factor that takes a sum down to a mass, never up.

@@ -8,13 +8,12 @@
 //! so Newton's steps start where they converge. Potentials stay finite for any ε: where a column
 //! sum underflows, it is computed anew as a log-sum-exp of its own.
 
-use super::certify::measure;
 use super::kernel::{Format, Kernel};
 use super::newton::{Budget, Dual, distance};
 use super::options::{EntropicSolution, SinkhornOptions, check, check_start};
-use super::pass::{Pass, Sums};
+use super::pass::{Keep, Pass, Sums};
 use super::side::Side;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
 use crate::problem::Problem;
 use crate::scalar::Scalar;
@@ -47,37 +46,13 @@ const UNDERFLOW: f64 = 1e-200;
 /// A step that makes things worse is shortened this often before Sinkhorn's is taken.
 const RETREATS: usize = 3;
 
-/// Solve an entropic problem; `start` are column potentials of an earlier solution.
+/// Solve an entropic problem; `start` are column potentials of an earlier solution. The plan is
+/// written to `plan`, row by row, unless that is empty: the pass that proves the solution makes it too.
 ///
 /// # Errors
-/// A parameter out of range, potentials of the wrong length or not a number, an interrupt.
+/// A parameter out of range, potentials of the wrong length or not a number, room for a plan that does
+/// not fit it, an interrupt.
 pub fn sinkhorn<T: Scalar>(
-    problem: &Problem<'_, T>,
-    options: SinkhornOptions,
-    start: Option<&[f64]>,
-    threads: &Threads,
-    interrupt: Interrupt<'_>,
-) -> Result<EntropicSolution> {
-    exact(problem, options, start, &mut [], threads, interrupt)
-}
-
-/// As [`sinkhorn`], with the plan, row by row: the pass that proves the solution makes it too.
-///
-/// # Errors
-/// As [`sinkhorn`].
-pub fn sinkhorn_with_plan<T: Scalar>(
-    problem: &Problem<'_, T>,
-    options: SinkhornOptions,
-    start: Option<&[f64]>,
-    threads: &Threads,
-    interrupt: Interrupt<'_>,
-) -> Result<(EntropicSolution, Vec<T>)> {
-    let mut plan = vec![T::ZERO; problem.cost.data().len()];
-    let solution = exact(problem, options, start, &mut plan, threads, interrupt)?;
-    Ok((solution, plan))
-}
-
-fn exact<T: Scalar>(
     problem: &Problem<'_, T>,
     options: SinkhornOptions,
     start: Option<&[f64]>,
@@ -85,6 +60,10 @@ fn exact<T: Scalar>(
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<EntropicSolution> {
+    let (found, expected) = (plan.len(), problem.cost.data().len());
+    if found != 0 && found != expected {
+        return Err(Error::Shape { name: "plan", unit: "entries", found, expected });
+    }
     let per_mass = |x: &[f64]| x.iter().map(|x| x / problem.total).collect::<Vec<f64>>();
     let sides = (Side::exact(per_mass(&problem.a)), Side::exact(per_mass(&problem.b)));
     relaxed(problem, sides, options, start, plan, threads, interrupt)
@@ -114,6 +93,8 @@ pub(super) fn relaxed<T: Scalar>(
         g: vec![0.0; m],
         kernel: Kernel::new((n, m)),
         format: Format::Dense,
+        plan,
+        proven: None,
         budget: Budget { spent: 0.0, limit: options.max_iter as f64 },
         errors: Vec::new(),
     };
@@ -126,7 +107,7 @@ pub(super) fn relaxed<T: Scalar>(
     }
     run.mask();
     let converged = run.settle(options.reg, options.stop_threshold / problem.total)?;
-    Ok(run.finish(options.reg, converged, plan))
+    Ok(run.finish(options.reg, converged))
 }
 
 /// The state of a solution. Masses are relative to the total.
@@ -140,8 +121,23 @@ struct Run<'p, 'a, T> {
     g: Vec<f64>,
     kernel: Kernel,
     format: Format,
+    /// Room for the plan, or none.
+    plan: &'p mut [T],
+    /// The sums of the plan of the last pass, if that wrote it.
+    proven: Option<Sums>,
     budget: Budget,
     errors: Vec<f64>,
+}
+
+/// What a pass is made for.
+#[derive(Clone, Copy)]
+enum Look {
+    /// Its sums.
+    Sums,
+    /// Something to iterate on.
+    Record,
+    /// The plan, as it seems to be the solution.
+    Plan,
 }
 
 /// A point to go back to.
@@ -165,17 +161,25 @@ impl<T: Scalar> Run<'_, '_, T> {
         }
     }
 
-    /// A pass that finds f and records the plan; returns its sums.
-    fn sweep(&mut self, epsilon: f64) -> Sums {
-        let sums = self.look(epsilon, self.format);
-        self.format = self.kernel.next_format();
+    /// A pass that finds f; returns its sums.
+    fn look(&mut self, epsilon: f64, what: Look) -> Sums {
+        self.budget.spent += 1.0;
+        let pass = Pass { problem: self.problem, rows: Some(&self.rows), threads: self.threads, epsilon };
+        let keep = match what {
+            Look::Sums => Keep::Nothing,
+            Look::Record => Keep::Record(&mut self.kernel, self.format),
+            Look::Plan => Keep::Plan(self.plan, self.problem.total),
+        };
+        let sums = pass.sweep(&mut self.f, &self.g, keep);
+        self.proven = matches!(what, Look::Plan).then(|| sums.clone());
         sums
     }
 
-    fn look(&mut self, epsilon: f64, format: Format) -> Sums {
-        self.budget.spent += 1.0;
-        let pass = Pass { problem: self.problem, rows: &self.rows, threads: self.threads, epsilon };
-        pass.sweep(&mut self.f, &self.g, &mut self.kernel, format)
+    /// A recorded pass; what it finds tells how to record the next.
+    fn sweep(&mut self, epsilon: f64) -> Sums {
+        let sums = self.look(epsilon, Look::Record);
+        self.format = self.kernel.next_format();
+        sums
     }
 
     /// Whether a start is worth having; it becomes g if so.
@@ -223,22 +227,31 @@ impl<T: Scalar> Run<'_, '_, T> {
     }
 
     /// Sinkhorn's iteration for as long as it converges fast, without a record: where ε is large it is
-    /// all it takes. Returns whether the goal was reached, with the errors on the way.
-    fn glide(&mut self, epsilon: f64, goal: impl Fn(&[f64]) -> f64) -> Result<(bool, Vec<f64>)> {
+    /// all it takes. The pass that is to reach the goal is made for `at_last`. Returns whether the goal
+    /// was reached, with the errors on the way.
+    fn glide(
+        &mut self,
+        epsilon: f64,
+        at_last: Look,
+        goal: impl Fn(&[f64]) -> f64,
+    ) -> Result<(bool, Vec<f64>)> {
         let mut errors = Vec::new();
-        let mut last = f64::INFINITY;
+        let (mut last, mut look) = (f64::INFINITY, Look::Sums);
         while self.budget.spent + 2.0 <= self.budget.limit {
             self.interrupt.check()?;
-            let sums = self.look(epsilon, Format::None);
+            let sums = self.look(epsilon, look);
             let targets = self.columns.targets(&self.g, epsilon);
-            let error = distance(&sums.columns, &targets).0;
+            let (error, goal) = (distance(&sums.columns, &targets).0, goal(&targets));
             errors.push(error);
-            if error <= goal(&targets) {
+            if error <= goal {
                 return Ok((true, errors));
             }
             self.column_update(epsilon, &sums.columns);
             if error > GLIDE * last {
                 break;
+            }
+            if error * (error / last) <= goal {
+                look = at_last;
             }
             last = error;
         }
@@ -249,7 +262,7 @@ impl<T: Scalar> Run<'_, '_, T> {
     fn approach(&mut self, epsilon: f64) -> Result<()> {
         let mut mark = None;
         let modest = |targets: &[f64]| PATH_ERROR * distance(&vec![0.0; targets.len()], targets).0;
-        if self.kernel.is_empty() && self.glide(epsilon, modest)?.0 {
+        if self.kernel.is_empty() && self.glide(epsilon, Look::Sums, modest)?.0 {
             return Ok(());
         }
         for _ in 0..PATH_PASSES {
@@ -272,7 +285,7 @@ impl<T: Scalar> Run<'_, '_, T> {
     fn settle(&mut self, epsilon: f64, goal: f64) -> Result<bool> {
         let (mut mark, mut reached) = (None, false);
         if self.kernel.is_empty() {
-            let (done, errors) = self.glide(epsilon, |_| goal)?;
+            let (done, errors) = self.glide(epsilon, Look::Plan, |_| goal)?;
             self.errors = errors;
             if done {
                 return Ok(true);
@@ -280,8 +293,7 @@ impl<T: Scalar> Run<'_, '_, T> {
         }
         loop {
             self.interrupt.check()?;
-            // What seems to be the solution need not be recorded to iterate on.
-            let sums = self.look(epsilon, if reached { Format::None } else { self.format });
+            let sums = self.look(epsilon, if reached { Look::Plan } else { Look::Record });
             let error = distance(&sums.columns, &self.columns.targets(&self.g, epsilon)).0;
             self.errors.push(error);
             if error <= goal {
@@ -346,7 +358,7 @@ impl<T: Scalar> Run<'_, '_, T> {
 
     /// Sinkhorn's step: a g with which the column sums come out as they should.
     fn column_update(&mut self, epsilon: f64, sums: &[f64]) {
-        let pass = Pass { problem: self.problem, rows: &self.rows, threads: self.threads, epsilon };
+        let pass = Pass { problem: self.problem, rows: Some(&self.rows), threads: self.threads, epsilon };
         for (j, &sum) in sums.iter().enumerate() {
             if self.columns.masses[j] > 0.0 {
                 let log_sum =
@@ -356,29 +368,33 @@ impl<T: Scalar> Run<'_, '_, T> {
         }
     }
 
-    fn finish(self, epsilon: f64, converged: bool, out: &mut [T]) -> EntropicSolution {
-        let Self { problem, rows, columns, mut f, g, .. } = self;
+    fn finish(mut self, epsilon: f64, converged: bool) -> EntropicSolution {
+        let n_iter = self.budget.spent.ceil() as u64;
+        let plan = match self.proven.take() {
+            Some(sums) => sums,
+            None => self.look(epsilon, Look::Plan),
+        };
+        let Self { problem, rows, columns, mut f, g, errors, .. } = self;
         let total = problem.total;
+        let scaled = |sums: Vec<f64>| sums.iter().map(|s| s * total).collect::<Vec<f64>>();
         let targets = |side: &Side, potentials: &[f64], given: &[f64]| {
-            let relative = side.targets(potentials, epsilon);
-            if side.is_exact() { given.to_vec() } else { relative.iter().map(|t| t * total).collect() }
+            if side.is_exact() { given.to_vec() } else { scaled(side.targets(potentials, epsilon)) }
         };
         let row_targets = targets(&rows, &f, &problem.a);
         let column_targets = targets(&columns, &g, &problem.b);
         let shift = epsilon * total.ln();
         f.iter_mut().for_each(|f| *f += shift);
-        let plan = measure(&problem.cost, &f, &g, epsilon, self.threads, out);
-        let (gap_rows, error_rows) = rows.residual(&f, &plan.rows, &row_targets);
-        let (gap_columns, error_columns) = columns.residual(&g, &plan.columns, &column_targets);
+        let (gap_rows, error_rows) = rows.residual(&f, &scaled(plan.rows), &row_targets);
+        let (gap_columns, error_columns) = columns.residual(&g, &scaled(plan.columns), &column_targets);
         EntropicSolution {
             value: plan.value,
             duality_gap: (gap_rows + gap_columns).abs(),
             marginal_error: error_rows + error_columns,
             f,
             g,
-            errors: self.errors.into_iter().map(|e| e * total).collect(),
+            errors: scaled(errors),
             converged,
-            n_iter: self.budget.spent.ceil() as u64,
+            n_iter,
         }
     }
 }
