@@ -3,9 +3,9 @@
     python benches/fuzz_exact.py [--count 100000] [--seed 0] [--largest 44]
 
 Problems of all families of tests/property/strategies.py, in float32 and float64, solved with one
-and with two threads, on the core and on the whole matrix. Every result must carry a proof that
-numpy confirms, and POT's objective to a relative 1e-9. Failures are printed with what is needed to
-make the problem again; the exit status tells whether there were any.
+and with two threads, on the core, on the whole matrix, from a hint, and in metric mode. Every
+result must carry a proof that numpy confirms, and POT's objective to a relative 1e-9. Failures are
+printed with what is needed to make the problem again; the exit status tells whether there were any.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import ot as pot
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "property"))
 from strategies import COSTS, MASSES, Transport, make_cost, make_masses
 
 NO_LIMIT = 10**9
-SEARCHES: tuple[Literal["core", "whole"] | None, ...] = (None, "core", "whole")
+SEARCHES = (None, "core", "whole")
 
 
 def draw(seed: int, largest: int) -> Transport:
@@ -47,10 +47,10 @@ def check(problem: Transport) -> None:
     # Once more on the core, from a problem with the masses of another order.
     other = _core.solve_exact(problem.M, problem.a[::-1].copy(), problem.b, 2**62, 1, search="core")
     hints = (other.hint_v, other.core_rows, other.core_cols, other.basis_rows, other.basis_cols)
-    for k, (search, start) in enumerate([*((s, None) for s in SEARCHES), ("core", hints)]):
-        result = _core.solve_exact(
-            problem.M, problem.a, problem.b, 2**62, 1 + k % 2, search=search, start=start
-        )
+    ways: list[dict[str, Any]] = [{"search": search} for search in SEARCHES]
+    ways += [{"search": "core", "start": hints}, {"metric": True}]
+    for k, way in enumerate(ways):
+        result = _core.solve_exact(problem.M, problem.a, problem.b, 2**62, 1 + k % 2, **way)
         plan = np.zeros(M.shape)
         plan[result.rows, result.cols] = result.masses
         reduced = M - result.u[:, None] - result.v
@@ -67,7 +67,7 @@ def check(problem: Transport) -> None:
         }
         wrong = [name for name, holds in facts.items() if not holds]
         if wrong:
-            raise AssertionError(f"search {search}: {', '.join(wrong)}")
+            raise AssertionError(f"{', '.join(way)} {way.get('search')}: {', '.join(wrong)}")
 
 
 def main() -> int:
@@ -85,7 +85,7 @@ def main() -> int:
             failures += 1
             print(f"{problem.label}: {type(error).__name__}: {error}", flush=True)
     seconds = time.monotonic() - start
-    print(f"{args.count} problems, four searches each: {failures} wrong, {seconds:.0f} s")
+    print(f"{args.count} problems, five searches each: {failures} wrong, {seconds:.0f} s")
     return int(failures > 0)
 
 

@@ -27,6 +27,7 @@ COSTS = (
     "offset",
     "one row far",
     "float32",
+    "shared points",
 )
 MASSES = (
     "uniform",
@@ -75,6 +76,10 @@ def make_cost(family: str, n: int, m: int, rng: np.random.Generator) -> NDArray[
         M[0] += 1e9
     elif family == "float32":
         M = M.astype(np.float32)
+    elif family == "shared points":
+        points = rng.standard_normal((rng.integers(1, n + m + 1), 3))
+        X, Y = (points[rng.integers(0, len(points), k)] for k in (n, m))
+        M = np.linalg.norm(X[:, None] - Y[None], axis=2)
     return M
 
 
