@@ -170,6 +170,14 @@ impl<'a> Potentials<'a> {
         self.scale + largest(self.u.hi)
     }
 
+    /// Whether all are integers that leave sums with costs, if those are integers, exact in `f64`.
+    pub fn are_integers(&self) -> bool {
+        let of_side = |side: Halves<'_>| {
+            side.lo.iter().all(|x| *x == 0.0) && side.hi.iter().all(|x| x.round_ties_even() == *x)
+        };
+        self.magnitude() < 1.0 / f64::EPSILON && of_side(self.u) && of_side(self.v)
+    }
+
     /// A reduced cost below this is negative even by potentials in `f64` that were shifted up to
     /// `SHIFTS` times.
     pub fn rough_zero(&self) -> f64 {

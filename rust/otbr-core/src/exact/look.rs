@@ -36,6 +36,7 @@ pub(super) fn look<G: Geometry>(
     interrupt: Interrupt<'_>,
 ) -> Result<Look> {
     let rises = bounds.advance(potentials.v());
+    let are_integers = potentials.are_integers();
     let parts = threads.map_rows_mut(
         &mut bounds.bounds,
         bounds.per_row,
@@ -43,8 +44,17 @@ pub(super) fn look<G: Geometry>(
         geometry.cols(),
         interrupt,
         |first, bounds| {
-            let (open_v, near, buffer) = (potentials.v().to_vec(), Vec::new(), Vec::new());
-            let mut view = RowView { geometry, core, potentials, rises: &rises, open_v, near, buffer };
+            let mut view = RowView {
+                geometry,
+                core,
+                potentials,
+                are_integers,
+                rises: &rises,
+                open_v: potentials.v().to_vec(),
+                near: Vec::new(),
+                is_exact: false,
+                buffer: Vec::new(),
+            };
             let mut look = Look { least: f64::MAX, negative: Vec::new() };
             for (k, row_bounds) in bounds.chunks_mut(rises.blocks()).enumerate() {
                 view.take(first + k, row_bounds, per_row, &mut look);
@@ -61,11 +71,15 @@ struct RowView<'a, G: Geometry> {
     geometry: &'a G,
     core: Option<&'a Core<G::Cost>>,
     potentials: Potentials<'a>,
+    /// Whether these are: against costs that are integers too, nothing is rounded.
+    are_integers: bool,
     rises: &'a Rises,
     /// Potentials of the columns, −∞ of those whose cell is in the core.
     open_v: Vec<f64>,
     /// Blocks read, with their least cost − v outside the core.
     near: Vec<(usize, f64)>,
+    /// Whether nothing was rounded in them.
+    is_exact: bool,
     buffer: Vec<G::Cost>,
 }
 
@@ -83,7 +97,7 @@ impl<G: Geometry> RowView<'_, G> {
         let (u, limit) = (self.potentials.u_at(row), limit(look));
         self.read(row, bounds, u + limit + 2.0 * rounding);
         let least = self.near.iter().fold(f64::INFINITY, |a, b| a.min(b.1));
-        if least - u > limit + rounding {
+        if least - u > limit + rounding || self.is_exact && least - u >= limit {
             return;
         }
         let (cell, reduced_cost) = self.least_exact(row, least + 2.0 * rounding);
@@ -101,6 +115,7 @@ impl<G: Geometry> RowView<'_, G> {
     /// Read the blocks that may hold a cost − v up to `limit` outside the core.
     fn read(&mut self, row: usize, bounds: &mut [Bound], limit: f64) {
         self.near.clear();
+        self.is_exact = self.are_integers;
         let core_cols = self.core.map_or(&[][..], |core| &core.cols[core.row(row)]);
         core_cols.iter().for_each(|&col| self.open_v[col as usize] = f64::NEG_INFINITY);
         dispatch(
@@ -113,6 +128,7 @@ impl<G: Geometry> RowView<'_, G> {
                     let columns = self.columns(block);
                     let costs = self.geometry.stretch(row, columns.clone(), &mut self.buffer);
                     let least = least_of_block(costs, &self.open_v[columns]);
+                    self.is_exact = self.is_exact && are_integers(costs);
                     *bound = self.rises.bound(least);
                     self.near.push((block, least));
                 }
@@ -167,6 +183,12 @@ impl<G: Geometry> RowView<'_, G> {
         }
         found.extend(others.into_iter().map(|(_, col, cost)| Cell { row, col, cost }));
     }
+}
+
+/// Whether all are integers.
+#[inline(always)]
+fn are_integers<T: Scalar>(costs: &[T]) -> bool {
+    costs.iter().fold(true, |all, c| all & (c.to_f64().round_ties_even() == c.to_f64()))
 }
 
 /// The least cost − v of a block.
