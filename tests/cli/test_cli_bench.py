@@ -63,7 +63,10 @@ def test_tables_come_from_results_without_a_run(found: Path, tmp_path: Path) -> 
     again = Outcome("bench", "--from", found / "results.json", "--out", tmp_path)
     assert again.code == 0, again.err
     assert again.out == (found / "shown.txt").read_text()
-    assert (tmp_path / "table.md").read_text() == (found / "table.md").read_text()
+    for name in ("table.md", "results.json"):  # the folder holds all that belongs together
+        assert (tmp_path / name).read_text() == (found / name).read_text()
+    in_place = ("bench", "--from", tmp_path / "results.json", "--out", tmp_path, "--overwrite")
+    assert Outcome(*in_place).code == 0
     document = Outcome("bench", "--from", found / "results.json", "--json").document
     assert document == json.loads((found / "results.json").read_text())
 

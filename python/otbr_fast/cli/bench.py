@@ -174,7 +174,7 @@ def command(
     grids = (_words(tasks), _words(families), parse_numbers(sizes, int, "--sizes"))
     documents = update or []
 
-    from otbr_fast.bench.markers import check_markers, update_document
+    from otbr_fast.bench.markers import check_markers, markdown, update_document
     from otbr_fast.bench.results import Results
 
     for document in documents:
@@ -189,7 +189,10 @@ def command(
         settings = resolved_config(ctx, preset=preset, update=None)
         results = _run(plan, out, config_text(settings), overwrite)
     if out is not None:
-        _write(results, out, overwrite or from_ is None)
+        texts = {out / _TABLE: markdown(results)}
+        if from_ is None or from_.resolve() != (out / _RESULTS).resolve():
+            texts[out / _RESULTS] = results.to_json()
+        _write(results, texts, out, overwrite or from_ is None)
     if json:
         print_json(results.model_dump(mode="json"))
     else:
@@ -246,15 +249,15 @@ def _run(plan: Plan, out: Path | None, settings: str, overwrite: bool) -> Result
         return run_plan(plan, keep=keep, tell=tell)
 
 
-def _write(results: Results, out: Path, overwrite: bool) -> None:
-    from otbr_fast.bench.markers import markdown
+def _write(results: Results, texts: dict[Path, str], out: Path, overwrite: bool) -> None:
+    """Write what is ready, and draw the pictures."""
     from otbr_fast.bench.plots import PICTURES, write_pictures
     from otbr_fast.io import check_absent
     from otbr_fast.report.documents import write_texts
     from otbr_fast.report.pictures import can_draw
 
-    check_absent([out / name for name in (_TABLE, *PICTURES)], overwrite)
-    write_texts({out / _TABLE: markdown(results)}, overwrite=overwrite)
+    check_absent([*texts, *(out / name for name in PICTURES)], overwrite)
+    write_texts(texts, overwrite=overwrite)
     if can_draw():
         write_pictures(results, out, overwrite=overwrite)
     else:
