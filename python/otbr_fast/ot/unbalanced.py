@@ -92,8 +92,7 @@ def sinkhorn_unbalanced(
     solution = _core.solve_unbalanced(
         cost, a_masses, b_masses, reg, pair, kind, limit, stopThr, threads
     )
-    plan = np.empty_like(cost)
-    _core.entropic_plan(cost, solution.f, solution.g, reg, threads, plan)
+    plan = _plan(cost, solution, reg, threads)
     _warn_unless(solution.converged, stopThr, numItermax)
     if not log:
         return like(plan, (M, a, b))
@@ -270,8 +269,7 @@ def entropic_partial_wasserstein(
     threads = count(n_threads, "n_threads", None)
     limit = count(numItermax, "numItermax", 1000)
     solution = _core.solve_partial(cost, a_masses, b_masses, reg, mass, limit, stopThr, threads)
-    plan = np.empty_like(cost)
-    _core.entropic_plan(cost, solution.f, solution.g, reg, threads, plan)
+    plan = _plan(cost, solution, reg, threads)
     _warn_unless(solution.converged, stopThr, numItermax)
     if not log:
         return like(plan, (M, a, b))
@@ -318,6 +316,14 @@ def round_plan(G: Any, a: Any = None, b: Any = None, n_threads: int | None = Non
     rounded = np.empty(plan.shape)
     _core.round_plan(plan, a_masses, b_masses, count(n_threads, "n_threads", None), rounded)
     return like(rounded, (G, a, b))
+
+
+def _plan(
+    cost: Matrix, solution: _core.EntropicSolution, reg: float, threads: int | None
+) -> Matrix:
+    plan = np.empty_like(cost)
+    _core.entropic_plan(cost, solution.f, solution.g, reg, threads, plan)
+    return plan
 
 
 def _mass(m: float | None, a: Vector, b: Vector) -> float:
