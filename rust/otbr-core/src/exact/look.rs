@@ -35,11 +35,11 @@ pub(super) fn look<G: Geometry>(
     threads: &Threads,
     interrupt: Interrupt<'_>,
 ) -> Result<Look> {
-    let rises = bounds.advance(potentials.v());
+    let (bounds, rises) = bounds.advance(potentials.v());
     let are_integers = potentials.are_integers();
     let parts = threads.map_rows_mut(
-        &mut bounds.bounds,
-        bounds.per_row,
+        bounds,
+        rises.blocks(),
         CHUNK,
         geometry.cols(),
         interrupt,
@@ -51,6 +51,7 @@ pub(super) fn look<G: Geometry>(
                 are_integers,
                 rises: &rises,
                 open_v: potentials.v().to_vec(),
+                open: Vec::new(),
                 near: Vec::new(),
                 is_exact: false,
                 buffer: Vec::new(),
@@ -73,9 +74,11 @@ struct RowView<'a, G: Geometry> {
     potentials: Potentials<'a>,
     /// Whether these are: against costs that are integers too, nothing is rounded.
     are_integers: bool,
-    rises: &'a Rises,
+    rises: &'a Rises<'a>,
     /// Potentials of the columns, −∞ of those whose cell is in the core.
     open_v: Vec<f64>,
+    /// Blocks to read.
+    open: Vec<usize>,
     /// Blocks read, with their least cost − v outside the core.
     near: Vec<(usize, f64)>,
     /// Whether nothing was rounded in them.
@@ -118,18 +121,22 @@ impl<G: Geometry> RowView<'_, G> {
         self.is_exact = self.are_integers;
         let core_cols = self.core.map_or(&[][..], |core| &core.cols[core.row(row)]);
         core_cols.iter().for_each(|&col| self.open_v[col as usize] = f64::NEG_INFINITY);
+        // Which, without a branch: only then what is read comes from memory in an even flow.
+        let (rises, mut count) = (self.rises.of_row(row, limit), 0);
+        self.open.resize(bounds.len(), 0);
+        for (block, bound) in bounds.iter().enumerate() {
+            self.open[count] = block;
+            count += usize::from(rises.least(block, *bound) <= limit);
+        }
         dispatch(
             #[inline(always)]
             || {
-                for (block, bound) in bounds.iter_mut().enumerate() {
-                    if self.rises.least(block, *bound) > limit {
-                        continue;
-                    }
+                for &block in &self.open[..count] {
                     let columns = self.columns(block);
                     let costs = self.geometry.stretch(row, columns.clone(), &mut self.buffer);
                     let least = least_of_block(costs, &self.open_v[columns]);
                     self.is_exact = self.is_exact && are_integers(costs);
-                    *bound = self.rises.bound(least);
+                    bounds[block] = self.rises.bound(least);
                     self.near.push((block, least));
                 }
             },

@@ -3,7 +3,6 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::bounds::BLOCK;
 use super::core::starts;
 use crate::error::Result;
 use crate::geometry::Geometry;
@@ -13,8 +12,8 @@ use crate::scalar::Scalar;
 use crate::simd::{dispatch, least_of_lanes};
 use crate::threads::Threads;
 
-/// Rows read together.
-const TOGETHER: usize = 4;
+/// Entries handled together.
+const LANES: usize = 32;
 
 /// Rows and columns of a geometry, in order. Reading its rows for the first time reads those between
 /// them too, and notes what is outside.
@@ -51,16 +50,12 @@ impl<G: Geometry> Geometry for Selected<'_, G> {
     fn survey_beside(&self, rows: Range<usize>) -> f64 {
         let first = if rows.start == 0 { 0 } else { self.rows[rows.start] as usize };
         let end = self.rows.get(rows.end).map_or(self.of.rows(), |&row| row as usize);
-        let (mut extent, mut buffers) = (Extent::default(), [const { Vec::new() }; TOGETHER]);
-        for first in (first..end).step_by(TOGETHER) {
-            let count = TOGETHER.min(end - first);
-            let mut costs: [&[G::Cost]; TOGETHER] = [&[]; TOGETHER];
-            for (k, (costs, buffer)) in costs.iter_mut().zip(&mut buffers).take(count).enumerate() {
-                *costs = self.of.stretch(first + k, 0..self.of.cols(), buffer);
-            }
+        let (mut extent, mut buffer) = (Extent::default(), Vec::new());
+        for row in first..end {
+            let costs = self.of.stretch(row, 0..self.of.cols(), &mut buffer);
             dispatch(
                 #[inline(always)]
-                || self.outside.note(first, &costs[..count], &mut extent),
+                || self.outside.note(row, costs, &mut extent),
             );
         }
         extent.value()
@@ -110,38 +105,19 @@ impl Outside {
         }
     }
 
-    /// Note the least costs of a few rows from `first` on.
+    /// Note the least cost of a row.
     #[inline(always)]
-    fn note<T: Scalar>(&self, first: usize, rows: &[&[T]], extent: &mut Extent) {
-        let mut least = [f64::INFINITY; TOGETHER];
-        let mut known: [&[u32]; TOGETHER] = [&[]; TOGETHER];
-        for (k, known) in known.iter_mut().enumerate().take(rows.len()) {
-            *known = &self.known[self.start[first + k]..self.start[first + k + 1]];
+    fn note<T: Scalar>(&self, row: usize, costs: &[T], extent: &mut Extent) {
+        let v = if self.is_inside[row] { &self.beside } else { &self.zeros };
+        let (mut least, mut start) = ([f64::INFINITY; LANES], 0);
+        for &col in &self.known[self.start[row]..self.start[row + 1]] {
+            let col = col as usize;
+            lower(&mut least, extent, &costs[start..col], &v[start..col]);
+            extent.take(&costs[col..=col]);
+            start = col + 1;
         }
-        for start in (0..self.zeros.len()).step_by(BLOCK) {
-            let columns = start..(start + BLOCK).min(self.zeros.len());
-            for (k, costs) in rows.iter().enumerate() {
-                let (costs, v) = (
-                    &costs[columns.clone()],
-                    if self.is_inside[first + k] { &self.beside } else { &self.zeros },
-                );
-                extent.take(costs);
-                let mut differences = [f64::INFINITY; BLOCK];
-                for ((d, c), v) in differences.iter_mut().zip(costs).zip(&v[columns.clone()]) {
-                    *d = c.to_f64() - v;
-                }
-                while let Some((&col, rest)) =
-                    known[k].split_first().filter(|(col, _)| (**col as usize) < columns.end)
-                {
-                    differences[col as usize - start] = f64::INFINITY;
-                    known[k] = rest;
-                }
-                least[k] = least[k].min(least_of_lanes(differences));
-            }
-        }
-        for (least, noted) in least.iter().zip(&self.least[first..]).take(rows.len()) {
-            noted.store(least.to_bits(), Ordering::Relaxed);
-        }
+        lower(&mut least, extent, &costs[start..], &v[start..]);
+        self.least[row].store(least_of_lanes(least).to_bits(), Ordering::Relaxed);
     }
 
     /// For each row whether its least cost proves that none of its reduced costs here is negative.
@@ -155,5 +131,22 @@ impl Outside {
             least - most - potentials.u_at(row) > potentials.rounding(row)
         };
         self.least.iter().enumerate().map(proves).collect()
+    }
+}
+
+/// Lower what each lane has found to its least cost − v.
+#[inline(always)]
+fn lower<T: Scalar>(least: &mut [f64; LANES], extent: &mut Extent, costs: &[T], v: &[f64]) {
+    let ((costs, costs_rest), (v, v_rest)) = (costs.as_chunks::<LANES>(), v.as_chunks::<LANES>());
+    for (costs, v) in costs.iter().zip(v) {
+        extent.take(costs);
+        for k in 0..LANES {
+            let value = costs[k].to_f64() - v[k];
+            least[k] = if value < least[k] { value } else { least[k] };
+        }
+    }
+    extent.take(costs_rest);
+    for ((least, c), v) in least.iter_mut().zip(costs_rest).zip(v_rest) {
+        *least = least.min(c.to_f64() - v);
     }
 }

@@ -1,6 +1,6 @@
 //! The first reading of all costs: the cells for the core, and bounds on all others.
 
-use super::bounds::{BLOCK, Bound, Bounds};
+use super::bounds::{BLOCK, Bound, Bounds, Unlisted};
 use super::core::Core;
 use crate::error::Result;
 use crate::geometry::Geometry;
@@ -29,6 +29,9 @@ const LANES: usize = 16;
 /// A row is cut into so many parts; of each, every `LANES`-th entry makes a group.
 const ROW_PARTS: usize = 4;
 const GROUPS: usize = ROW_PARTS * LANES;
+
+/// In units: what is not finite in `f32` is more than twice as far.
+const FAR: f32 = 1e30;
 
 /// Rows read side by side: memory gives more from several places at once.
 const TOGETHER: usize = 4;
@@ -74,16 +77,19 @@ pub(super) fn shortlist<G: Geometry>(
     })?;
     geometry.learn(largest_extent(parts.iter().flat_map(|part| [part.beside, part.extent.value()])));
     let mut columns = ColumnLists::new(column_limits, unit);
-    let (mut lengths, mut cols, mut costs, mut bounds) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut lengths, mut cols, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bounds, mut of_rows) = (Vec::new(), Vec::new());
     for part in parts {
         columns.merge(&part.columns);
         lengths.extend(part.lengths);
         cols.extend(part.cols);
         costs.extend(part.costs);
         bounds.extend(part.bounds);
+        of_rows.extend(part.least);
     }
     let core = Core::from_rows(&lengths, cols, costs).with(&columns.cells());
-    Ok(Shortlist { core, bounds: Bounds::new(bounds, v, unit) })
+    let unlisted = Unlisted { of_rows, of_cols: columns.unlisted(unit) };
+    Ok(Shortlist { core, bounds: Bounds::new(bounds, v, unit, Some(unlisted)) })
 }
 
 /// What some rows give.
@@ -98,6 +104,8 @@ struct Part<T> {
     cols: Vec<u32>,
     costs: Vec<T>,
     bounds: Vec<Bound>,
+    /// Not above the least cost − v of each row.
+    least: Vec<f64>,
 }
 
 impl<T: Scalar> Part<T> {
@@ -112,6 +120,7 @@ impl<T: Scalar> Part<T> {
             cols: Vec::with_capacity(rows * PER_ROW),
             costs: Vec::with_capacity(rows * PER_ROW),
             bounds: Vec::with_capacity(rows * m.div_ceil(BLOCK)),
+            least: Vec::with_capacity(rows),
         }
     }
 
@@ -134,7 +143,9 @@ impl<T: Scalar> Part<T> {
             self.lengths.push(scan.near.len() as u32);
             self.cols.extend(scan.near.iter().map(|near| near.1));
             self.costs.extend(scan.near.iter().map(|near| costs[near.1 as usize]));
-            self.columns.offer(i, scan, costs);
+            let least = least_of_lanes(scan.groups);
+            self.columns.offer(i, least, scan, costs);
+            self.least.push(if least < FAR { scan.below(least) } else { f64::NEG_INFINITY });
             scan.leave_out_collected();
             let bound = |&least: &f32| Bound::new(scan.below(least), 0, scan.unit);
             self.bounds.extend(scan.minima.iter().map(bound));
@@ -320,8 +331,7 @@ impl<T: Scalar> ColumnLists<T> {
     }
 
     #[inline(always)]
-    fn offer(&mut self, row: u32, scan: &RowScan, costs: &[T]) {
-        let least = least_of_lanes(scan.groups);
+    fn offer(&mut self, row: u32, least: f32, scan: &RowScan, costs: &[T]) {
         for (b, block) in scan.reduced.as_flattened().as_chunks::<BLOCK>().0.iter().enumerate() {
             let mut places = 0_u64;
             for (k, (r, limit)) in block.iter().zip(&self.limit[b]).enumerate() {
@@ -359,6 +369,17 @@ impl<T: Scalar> ColumnLists<T> {
         }
     }
 
+    /// Not above cost − v less the least of the row, of each column's cells that are not listed.
+    fn unlisted(&self, unit: f64) -> Vec<f64> {
+        let limits = &self.limit.as_flattened()[..self.values.len()];
+        let below = |limit: &f32| {
+            let limit = f64::from(limit.min(FAR));
+            // Half of the rounding is of the cell's cost, half of the difference.
+            (limit - limit.abs() * 2.0 * f64::from(f32::EPSILON) - 1e-30) * unit
+        };
+        limits.iter().map(below).collect()
+    }
+
     fn cells(&self) -> Vec<Cell> {
         let mut found = Vec::with_capacity(self.cells.len() * PER_COLUMN);
         for (col, (values, cells)) in self.values.iter().zip(&self.cells).enumerate() {
@@ -380,4 +401,56 @@ fn place_of_greatest(values: &[f32; PER_COLUMN]) -> usize {
         place = if values[k] > values[place] { k } else { place };
     }
     place
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::problem::MatrixView;
+
+    proptest! {
+        #[test]
+        fn what_bounds_leave_out_is_above_the_limit(
+            (n, m) in (1..90_usize, 1..200_usize),
+            levels in prop_oneof![Just(5_u32), Just(1 << 30)],
+            scale in prop_oneof![Just(1.0), Just(1e-30), Just(1e100)],
+            draws in prop::collection::vec(any::<u32>(), 64),
+            // Of v, of its changes, and of the columns' limits.
+            (spread, rise, limit) in (0.0..1.0_f64, 0.0..2.0_f64, prop_oneof![0.0..0.5_f64, Just(f64::INFINITY)]),
+        ) {
+            let draw = |k: usize| {
+                let bits = draws[k % draws.len()].rotate_left((k / draws.len() % 31) as u32);
+                scale * f64::from(bits % levels) / f64::from(levels)
+            };
+            let vector = |factor: f64, salt: usize| -> Vec<f64> {
+                (0..m).map(|j| factor * draw(11 * j + salt)).collect()
+            };
+            let costs: Vec<f64> = (0..n * m).map(|k| draw(7 * k)).collect();
+            let v = vector(spread, 3);
+            let limits = if limit.is_finite() { vector(limit, 5) } else { vec![limit; m] };
+            let view = MatrixView::unread("M", &costs, n, m).unwrap();
+            let Shortlist { core, mut bounds } =
+                shortlist(&view, &v, &limits, scale, &Threads::one(), Interrupt::never()).unwrap();
+            let present: Vec<f64> = v.iter().zip(vector(rise, 17)).map(|(v, rise)| v + rise).collect();
+            let (bounds, rises) = bounds.advance(&present);
+            for (row, bounds) in bounds.chunks(rises.blocks()).enumerate() {
+                let value = |j: usize| costs[row * m + j] - present[j];
+                let in_core = &core.cols[core.row(row)];
+                for limit in (0..m).step_by(1 + m / 5).map(value) {
+                    let row_rises = rises.of_row(row, limit);
+                    for (block, bound) in bounds.iter().enumerate() {
+                        let known = row_rises.least(block, *bound);
+                        if known <= limit {
+                            continue;
+                        }
+                        for j in block * BLOCK..((block + 1) * BLOCK).min(m) {
+                            prop_assert!(value(j) > limit || in_core.contains(&(j as u32)));
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
