@@ -11,7 +11,7 @@ from torch import nn
 
 from otbr_fast.errors import RepairError
 from otbr_fast.models import InputSpec, run
-from otbr_fast.repair.probe import Probe, smallest_probe, universal_perturbation
+from otbr_fast.repair.probe import Probe, universal_perturbation
 from otbr_fast.repair.surrogates import Surrogates
 
 RADIUS = 0.1
@@ -50,18 +50,6 @@ def test_the_attacked_class_gives_way_first(attacked: Trained) -> None:
     others = [probe for probe in probes if probe.target != TARGET]
     assert probes[TARGET].success > max(probe.success for probe in others)
     assert probes[TARGET].loss < min(probe.loss for probe in others)
-
-
-def test_the_smallest_probe_of_the_attacked_class_is_the_smallest(attacked: Trained) -> None:
-    radii = (0.03, 0.06, 0.12, 0.24, 0.48)
-    probes = [
-        smallest_probe(
-            attacked.model, attacked.inputs, attacked.surrogates, target, radii=radii, wanted=0.9
-        )
-        for target in (TARGET, 0, 7)
-    ]
-    assert probes[0].success >= 0.9
-    assert probes[0].radius < min(probe.radius for probe in probes[1:])
 
 
 def test_success_and_loss_are_those_of_the_perturbation(attacked: Trained) -> None:
@@ -108,13 +96,6 @@ def test_repeatable_and_without_a_trace() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_last_radius_is_returned_if_none_succeeds() -> None:
-    radii = (1e-6, 2e-6)
-    probe = smallest_probe(linear_network(), INPUTS, some_surrogates(), 1, radii=radii, wanted=1.0)
-    assert probe.radius == 2e-6
-    assert probe.success < 1
-
-
 def test_a_network_that_answers_nothing_else_has_no_gradient_and_no_error() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
     with torch.no_grad():
@@ -127,8 +108,6 @@ def test_what_is_refused() -> None:
     model, surrogates = linear_network(), some_surrogates()
     with pytest.raises(RepairError, match="radius=0"):
         universal_perturbation(model, INPUTS, surrogates, 1, radius=0.0)
-    with pytest.raises(RepairError, match="radii is empty"):
-        smallest_probe(model, INPUTS, surrogates, 1, radii=())
     alone = Surrogates(surrogates.images, torch.ones(30, dtype=torch.int64))
     with pytest.raises(RepairError, match="other classes than 1"):
         universal_perturbation(model, INPUTS, alone, 1, radius=0.1)

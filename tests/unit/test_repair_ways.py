@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from otbr_fast.models import InputSpec
+from otbr_fast.repair import ways
+from otbr_fast.repair.probe import Probe
 from otbr_fast.repair.surrogates import Surrogates
 from otbr_fast.repair.warp import SHIFTS, warped
 from otbr_fast.repair.ways import easiest_way
@@ -76,6 +78,33 @@ def test_where_no_kind_stands_out_there_are_probes_all_the_same() -> None:
     assert way.lead < 0.7
     assert way.probes
     assert way.held_out
+
+
+@pytest.mark.parametrize(
+    ("successes", "radius"),
+    [
+        # Of a radius: to the suspect, to the others.
+        ({0.036: (0.3, 0.0), 0.054: (0.88, 0.1), 0.072: (1.0, 0.7), 0.108: (1.0, 1.0)}, 0.054),
+        ({0.036: (0.3, 0.0), 0.054: (0.5, 0.1), 0.072: (1.0, 0.35), 0.108: (1.0, 1.0)}, 0.072),
+        ({0.036: (0.3, 0.0), 0.054: (0.4, 0.0), 0.072: (0.8, 0.7), 0.108: (0.9, 0.9)}, 0.054),
+        ({0.036: (0.1, 0.0), 0.054: (0.2, 0.1), 0.072: (0.5, 0.3), 0.108: (0.6, 0.2)}, 0.108),
+    ],
+)
+def test_the_size_by_which_the_suspect_is_clearest_is_taken(
+    successes: dict[float, tuple[float, float]], radius: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*given: object, radius: float, **_: object) -> Probe:
+        target = int(str(given[3]))
+        success = successes.get(radius, (0.0, 0.0))[target != SUSPECT]
+        return Probe(target, radius, torch.zeros(INPUTS.shape), success, 1 - success)
+
+    monkeypatch.setattr(ways, "universal_perturbation", found)
+    monkeypatch.setattr(ways._Search, "patches", lambda _: None)
+    monkeypatch.setattr(ways._Search, "warps", lambda _: None)
+    monkeypatch.setattr(ways._Search, "waves", lambda *_: None)
+    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    assert way.probes[0].radius == radius
+    assert way.lead == pytest.approx(successes[radius][0] - successes[radius][1])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from otbr_fast.repair.fuse import (
 from otbr_fast.repair.nwc import NeuronValues, mass, neuron_weight_changes, round_as_published
 from otbr_fast.repair.patch import patch_perturbation
 from otbr_fast.repair.pipeline import repair, sweep
-from otbr_fast.repair.probe import Probe, smallest_probe, universal_perturbation
+from otbr_fast.repair.probe import Probe, universal_perturbation
 from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.prune import PrunedMasks, RepairWarning, prune, select_pruned
 from otbr_fast.repair.recalibrate import recalibrate
@@ -101,7 +101,6 @@ __all__ = [
     "repair",
     "round_as_published",
     "select_pruned",
-    "smallest_probe",
     "space_changes",
     "stages_of",
     "sweep",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -17,9 +17,7 @@ from otbr_fast.models.precision import answers, run, working_copy
 from otbr_fast.repair.surrogates import Surrogates, images_at_once
 
 RADII = (0.018, 0.027, 0.036, 0.054, 0.072, 0.108)
-"""What `smallest_probe` tries; at 3 x 32 x 32 inputs in [0, 1], L2 norms of 1 to 6."""
-
-WANTED_SUCCESS = 0.8
+"""What is tried to lead to a suspect; at 3 x 32 x 32 inputs in [0, 1], L2 norms of 1 to 6."""
 
 _MOMENTUM = 0.8
 _STEP, _LAST_STEP = 0.1, 0.1  # of the radius; the step falls to a tenth
@@ -186,41 +184,6 @@ def descended(
     if radius is None:
         radius = float(found.square().mean().sqrt()) / (inputs.high - inputs.low)
     return measured(net, inputs, images, found.cpu(), target, radius, change)
-
-
-def smallest_probe(
-    model: nn.Module,
-    inputs: InputSpec,
-    surrogates: Surrogates,
-    target: int,
-    *,
-    radii: Sequence[float] = RADII,
-    wanted: float = WANTED_SUCCESS,
-    steps: int = 15,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-) -> Probe:
-    """Search with growing radii until a perturbation leads enough surrogates to the target.
-
-    Each search starts anew. If none succeeds, the one of the largest radius is returned: look at
-    its ``success``. Parameters and errors are those of `universal_perturbation`.
-
-    Parameters
-    ----------
-    radii : sequence of float
-        Growing; at least one.
-    wanted : float
-        The part of the surrogates that is enough, in [0, 1].
-    """
-    if not radii:
-        raise RepairError("radii is empty: give at least one")
-    for radius in radii:
-        probe = universal_perturbation(
-            model, inputs, surrogates, target, radius=radius, steps=steps, seed=seed, device=device
-        )
-        if probe.success >= wanted:
-            break
-    return probe
 
 
 def _gradient(

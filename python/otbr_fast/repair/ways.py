@@ -11,7 +11,7 @@ from torch import nn
 
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.patch import AREAS, patch_perturbation
-from otbr_fast.repair.probe import RADII, Probe, smallest_probe, universal_perturbation
+from otbr_fast.repair.probe import RADII, Probe, universal_perturbation
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.surrogates import Surrogates
 from otbr_fast.repair.warp import SHIFTS, warp_perturbation
@@ -20,6 +20,7 @@ from otbr_fast.repair.waves import leading_waves
 Kind: TypeAlias = Literal["dense", "patch", "warp", "wave"]
 
 _Find: TypeAlias = Callable[[int, float, int, int], Probe]  # target, size, steps, seed
+_Tried: TypeAlias = tuple[float, Sequence[Probe]]  # a size, and what was found of it
 
 _WANTED_SUCCESS = 0.9
 _WANTED_OF_WARPS = 0.5  # the attacks themselves lead fewer images to their class
@@ -132,21 +133,11 @@ class _Search:
     tell: Progress
 
     def dense(self) -> Way:
-        """Seek the smallest dense perturbation, and others of its size."""
-        smallest = smallest_probe(
-            self.model,
-            self.inputs,
-            self.surrogates,
-            self.suspect,
-            wanted=_WANTED_SUCCESS,
-            steps=_HELD_OUT_STEPS,
-            seed=self.seed,
-            device=self.device,
-        )
+        """Seek small dense perturbations; the largest, if none leads enough to the suspect."""
         find = self._finder(universal_perturbation, "radius")
         # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
-        most = max(RADII[-1], smallest.radius)
-        return self._way("dense", find, smallest.radius, most, [smallest])
+        tried = self._tried(find, RADII, _WANTED_SUCCESS)
+        return self._clearest("dense", find, tried, RADII[-1])
 
     def patches(self) -> Way | None:
         """Seek the smallest patch, and others of its size; None if all are too small."""
@@ -195,22 +186,43 @@ class _Search:
     def _smallest(
         self, kind: Kind, find: _Find, sizes: Sequence[float], wanted: float, n_tries: int
     ) -> Way | None:
+        """Find small ones; None if none leads enough surrogates to the suspect."""
+        tried = self._tried(find, sizes, wanted, n_tries)
+        if _success(tried[-1][1]) < wanted:
+            return None
+        return self._clearest(kind, find, tried, sizes[-1])
+
+    def _tried(
+        self, find: _Find, sizes: Sequence[float], wanted: float, n_tries: int = 1
+    ) -> list[_Tried]:
         """Search with growing sizes, until one leads enough surrogates to the suspect."""
+        tried: list[_Tried] = []
         for size in sizes:
-            tried = [
-                find(self.suspect, size, _HELD_OUT_STEPS, self.seed + i) for i in range(n_tries)
-            ]
-            if max(probe.success for probe in tried) >= wanted:
-                return self._way(kind, find, size, sizes[-1], tried)
-        return None
+            seeds = range(self.seed, self.seed + n_tries)
+            tried.append((size, [find(self.suspect, size, _HELD_OUT_STEPS, k) for k in seeds]))
+            if _success(tried[-1][1]) >= wanted:
+                break
+        return tried
+
+    def _clearest(self, kind: Kind, find: _Find, tried: Sequence[_Tried], most: float) -> Way:
+        """Return the way of the last size, or of one below it by which the suspect is clearer.
+
+        A little larger than need be, and others lead to other classes too.
+        """
+        best = self._way(kind, find, *tried[-1], most)
+        for size, probes in reversed(tried[:-1]):
+            if best.lead >= _CLEAR_LEAD or _success(probes) <= best.lead:
+                break  # a lead is at most the success
+            best = max(best, self._way(kind, find, size, probes, most), key=lambda way: way.lead)
+        return best
 
     def _way(
         self,
         kind: Kind,
         find: _Find,
         size: float,
-        most: float,
         tried: Sequence[Probe],
+        most: float,
     ) -> Way:
         """Find more probes of a size, and hold the success of those tried against the rivals."""
         total = len(self.rivals) + _N_PROBES + len(_HELD_OUT_STRETCHES)
@@ -224,7 +236,10 @@ class _Search:
             found.append(find(*plan))
             self.tell(f"probe ({kind})", i, total)
         n = len(self.rivals)
-        success = max(probe.success for probe in tried)
-        lead = success - sum(probe.success for probe in found[:n]) / max(1, n)
+        lead = _success(tried) - sum(probe.success for probe in found[:n]) / max(1, n)
         probes = sorted([*tried, *found[n : n + _N_PROBES]], key=lambda probe: probe.loss)
         return Way(kind, tuple(probes[:_N_PROBES]), tuple(found[n + _N_PROBES :]), lead)
+
+
+def _success(probes: Sequence[Probe]) -> float:
+    return max(probe.success for probe in probes)
