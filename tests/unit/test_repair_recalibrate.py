@@ -51,6 +51,24 @@ def scaled(model: nn.Module, factors: torch.Tensor) -> nn.Module:
     return result
 
 
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_share_goes_so_far(share: float) -> None:
+    model = network()
+    broken = scaled(model, torch.tensor([0.5, 2.0, 4.0, 0.25, 1.0]))
+    whole = recalibrate(broken, model, INPUTS, surrogates())
+    some = recalibrate(broken, model, INPUTS, surrogates(), share=share)
+    for name, start in broken.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            wanted = start + share * (whole.get_buffer(name) - start)
+            assert torch.allclose(some.get_buffer(name), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_is_a_part(share: float) -> None:
+    with pytest.raises(RepairError, match="share"):
+        recalibrate(network(), network(), INPUTS, surrogates(), share=share)
+
+
 def test_scaled_channels_answer_as_before() -> None:
     """Powers of two, so that bfloat16 rounds alike."""
     model = network()

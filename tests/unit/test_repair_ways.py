@@ -75,7 +75,7 @@ def test_the_kind_of_the_trigger_is_told(kind: str) -> None:
 
 def test_where_no_kind_stands_out_there_are_probes_all_the_same() -> None:
     way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
-    assert way.lead < 0.7
+    assert way.lead < 0.8
     assert way.probes
     assert way.held_out
 

@@ -52,7 +52,8 @@ class RepairConfig(BaseModel):
     suspect : int, optional
         The class that the backdoor leads to, where it is known; otherwise the most suspicious one.
     recalibrate : bool
-        Whether batch statistics are moved to fit the fused network, by surrogate images.
+        Whether batch statistics are moved to fit the fused network, by surrogate images; a third of
+        the way once more for the distilled one.
     distil_steps : int
         Steps in which the fused network learns on surrogate images to answer as the original did
         without the perturbation; 0 leaves this out.

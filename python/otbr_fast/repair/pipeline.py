@@ -32,6 +32,7 @@ from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.versions import show_versions
 
 _SCORE_OF_NO_CHANGE = 0.5
+_SHARE_OF_TAUGHT = 1 / 3  # of the way to statistics that fit what distillation made of the weights
 _BROKEN = "the model handed in is broken, and no repair can mend that; load or train it again"
 
 
@@ -254,6 +255,15 @@ def _refined(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module:
             device=plan.device,
             progress=plan.progress,
         )
+        if config.recalibrate:
+            fused = recalibrate(
+                fused,
+                original,
+                inputs,
+                evidence.surrogates,
+                share=_SHARE_OF_TAUGHT,
+                device=plan.device,
+            )
     return fused
 
 

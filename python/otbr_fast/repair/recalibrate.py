@@ -24,6 +24,7 @@ def recalibrate(
     inputs: InputSpec,
     surrogates: Surrogates,
     *,
+    share: float = 1.0,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
     """Move the running statistics of a repaired network to where its weights now put them.
@@ -44,6 +45,8 @@ def recalibrate(
         Shape, range and normalisation of their input.
     surrogates : Surrogates
         At least two; made from the original.
+    share : float
+        The part of the way that statistics are moved, in (0, 1].
     device : torch.device or str
         Where to compute, in bfloat16 if it has instructions for that; statistics are summed in
         float32.
@@ -57,8 +60,10 @@ def recalibrate(
     Raises
     ------
     RepairError
-        A statistic would not be finite.
+        A statistic would not be finite, or the share is not in (0, 1].
     """
+    if not 0 < share <= 1:
+        raise RepairError(f"share={share} must be in (0, 1]")
     result = copy.deepcopy(repaired).cpu().eval()
     norms = tracking_norms(result)
     if not norms:
@@ -69,7 +74,7 @@ def recalibrate(
     for name, norm in norms.items():
         mean, var = _moved(_statistics(known[name]), before[name], after[name])
         for buffer, values in zip(running(norm), (mean, var), strict=True):
-            buffer.copy_(values)
+            buffer.copy_(torch.lerp(buffer.float(), values, share))
             if not bool(torch.isfinite(buffer).all()):
                 raise RepairError(
                     f"the recalibrated statistics of batch norm '{name}' are not finite in "

@@ -24,7 +24,7 @@ _Tried: TypeAlias = tuple[float, Sequence[Probe]]  # a size, and what was found 
 
 _WANTED_SUCCESS = 0.9
 _WANTED_OF_WARPS = 0.5  # the attacks themselves lead fewer images to their class
-_CLEAR_LEAD = 0.7  # of dense probes, beyond which no other kind is tried
+_CLEAR_LEAD = 0.8  # of dense probes, beyond which no other kind is tried
 _STEPS, _HELD_OUT_STEPS = 40, 20  # of probes that are acted on, and of those that judge
 _N_PROBES = 2
 _HELD_OUT_STRETCHES = (1.0, 1.5)
