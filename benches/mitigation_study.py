@@ -36,8 +36,8 @@ ATTACKS = (
     Attack("trojan", 9),
     Attack("low_frequency", 4),
     Attack("ssba_like", 6),
-    Attack("wanet", 5, epochs=3, strength="s=1.5,cross_ratio=0"),
-    Attack("input_aware", 3, epochs=3, strength="cross_ratio=0"),
+    Attack("wanet", 5, epochs=5, strength="s=1.5,cross_ratio=0"),
+    Attack("input_aware", 3, epochs=4, strength="cross_ratio=0"),
 )
 
 
