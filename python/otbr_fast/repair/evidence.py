@@ -36,7 +36,7 @@ class Evidence:
     held_out : tuple of Probe
         Others, which only judge.
     kind : str
-        What they are: ``"dense"``, ``"patch"`` or ``"wave"``.
+        What they are: ``"dense"``, ``"patch"``, ``"warp"`` or ``"wave"``, as in `Way`.
     lead : float
         By how much more surrogates they lead to the suspect than others of the kind to other
         classes; the less, the more they are made of the class's own features.

@@ -25,7 +25,7 @@ _Tried: TypeAlias = tuple[float, Sequence[Probe]]  # a size, and what was found 
 _WANTED_SUCCESS = 0.9
 _WANTED_OF_WARPS = 0.5  # the attacks themselves lead fewer images to their class
 _CLEAR_LEAD = 0.8  # of dense probes, beyond which no other kind is tried
-_STEPS, _HELD_OUT_STEPS = 40, 20  # of probes that are acted on, and of those that judge
+_STEPS_TO_ACT, _STEPS_TO_JUDGE = 40, 20  # of searches for what is acted on, and judged by
 _N_PROBES = 2
 _HELD_OUT_STRETCHES = (1.0, 1.5)
 _WAVE_STRETCH = 1.5  # a wave of a dense probe's size may lead to the class, but not all images
@@ -199,7 +199,7 @@ class _Search:
         tried: list[_Tried] = []
         for size in sizes:
             seeds = range(self.seed, self.seed + n_tries)
-            tried.append((size, [find(self.suspect, size, _HELD_OUT_STEPS, k) for k in seeds]))
+            tried.append((size, [find(self.suspect, size, _STEPS_TO_JUDGE, k) for k in seeds]))
             if _success(tried[-1][1]) >= wanted:
                 break
         return tried
@@ -226,11 +226,11 @@ class _Search:
     ) -> Way:
         """Find more probes of a size, and hold the success of those tried against the rivals."""
         total = len(self.rivals) + _N_PROBES + len(_HELD_OUT_STRETCHES)
-        plans = [(rival, size, _HELD_OUT_STEPS, self.seed) for rival in self.rivals]
-        plans += [(self.suspect, size, _STEPS, self.seed + 1 + i) for i in range(_N_PROBES)]
+        plans = [(rival, size, _STEPS_TO_JUDGE, self.seed) for rival in self.rivals]
+        plans += [(self.suspect, size, _STEPS_TO_ACT, self.seed + 1 + i) for i in range(_N_PROBES)]
         for i, stretch in enumerate(_HELD_OUT_STRETCHES, start=1 + _N_PROBES):
             held_out = min(stretch * size, most)
-            plans.append((self.suspect, held_out, _HELD_OUT_STEPS, self.seed + i))
+            plans.append((self.suspect, held_out, _STEPS_TO_JUDGE, self.seed + i))
         found = []
         for i, plan in enumerate(plans, start=1):
             found.append(find(*plan))
