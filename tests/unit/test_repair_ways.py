@@ -10,9 +10,10 @@ from torch import nn
 
 from otbr_fast.models import InputSpec
 from otbr_fast.repair import ways
-from otbr_fast.repair.probe import Probe
+from otbr_fast.repair.probe import RADII, Probe
 from otbr_fast.repair.surrogates import Surrogates
 from otbr_fast.repair.warp import SHIFTS, warped
+from otbr_fast.repair.waves import LeadingWaves
 from otbr_fast.repair.ways import easiest_way
 
 SIZE, CLASSES_HERE, SUSPECT = 16, 10, 2
@@ -107,12 +108,30 @@ def test_the_size_by_which_the_suspect_is_clearest_is_taken(
     assert way.lead == pytest.approx(successes[radius][0] - successes[radius][1])
 
 
+def test_waves_that_act_only_at_their_full_size_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def found(*_: object, radius: float, **__: object) -> LeadingWaves:
+        tried.append(radius)
+        leads = radius == RADII[-1]
+        probe = Probe(SUSPECT, radius, torch.zeros(INPUTS.shape), 1.0, 0.0)
+        return LeadingWaves((probe,) * leads, (probe,) * leads, 0.25)
+
+    monkeypatch.setattr(ways, "leading_waves", found)
+    monkeypatch.setattr(ways, "_CLEAR_LEAD", 2.0)
+    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    assert tried[-1] == RADII[-1]
+    assert len(set(tried)) == len(tried)
+    assert way.kind == "wave"
+    assert way.lead == 0.75
+
+
 @pytest.mark.parametrize(
-    ("kind", "only_dense", "also"),
-    [("dense", False, set()), ("patch", False, {"probe (patch)"}), ("patch", True, set())],
+    ("kind", "thorough", "also"),
+    [("dense", True, set()), ("patch", True, {"probe (patch)"}), ("patch", False, set())],
 )
 def test_other_kinds_are_tried_only_where_dense_ones_do_not_stand_out(
-    kind: str, only_dense: bool, also: set[str]
+    kind: str, thorough: bool, also: set[str]
 ) -> None:
     told: set[str] = set()
     way = easiest_way(
@@ -121,7 +140,7 @@ def test_other_kinds_are_tried_only_where_dense_ones_do_not_stand_out(
         some_surrogates(),
         SUSPECT,
         CLASSES_HERE,
-        only_dense=only_dense,
+        thorough=thorough,
         progress=lambda stage, done, total: told.add(stage),
     )
     assert told == {"probe (dense)"} | also

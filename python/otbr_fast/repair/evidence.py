@@ -120,8 +120,8 @@ def gather_evidence(
         surrogates,
         suspect,
         num_classes,
-        # Where nothing will be done, there is nothing that a better kind would better.
-        only_dense=verdict.suspect is None and not config.is_asked_for,
+        # Where nothing will be done, there is nothing that better ones would better.
+        thorough=verdict.suspect is not None or config.is_asked_for,
         seed=config.seed,
         device=device,
         progress=progress,

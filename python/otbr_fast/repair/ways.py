@@ -63,7 +63,7 @@ def easiest_way(
     suspect: int,
     num_classes: int,
     *,
-    only_dense: bool = False,
+    thorough: bool = True,
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -87,8 +87,8 @@ def easiest_way(
     suspect, num_classes : int
         The class to lead to, and how many there are; 16 of the others are compared, if there are
         more.
-    only_dense : bool
-        Try no other kind.
+    thorough : bool
+        Try smaller sizes and other kinds, too, where the lead is not clear.
     seed : int
         Decides what is drawn.
     device : torch.device or str
@@ -107,8 +107,8 @@ def easiest_way(
     drawn = torch.randperm(len(others), generator=generator)[:_MOST_RIVALS]
     rivals = [others[i] for i in drawn.tolist()]
     search = _Search(model, inputs, surrogates, suspect, rivals, seed, device, progress or silent)
-    dense = search.dense()
-    if only_dense or dense.lead >= _CLEAR_LEAD:
+    dense = search.dense(thorough=thorough)
+    if not thorough or dense.lead >= _CLEAR_LEAD:
         return dense
     ways = [
         dense,
@@ -132,11 +132,13 @@ class _Search:
     device: torch.device | str
     tell: Progress
 
-    def dense(self) -> Way:
+    def dense(self, *, thorough: bool) -> Way:
         """Seek small dense perturbations; the largest, if none leads enough to the suspect."""
         find = self._finder(universal_perturbation, "radius")
         # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
         tried = self._tried(find, RADII, _WANTED_SUCCESS)
+        if not thorough:
+            return self._way("dense", find, *tried[-1], RADII[-1])
         return self._clearest("dense", find, tried, RADII[-1])
 
     def patches(self) -> Way | None:
@@ -151,22 +153,27 @@ class _Search:
         return self._smallest("warp", find, SHIFTS, _WANTED_OF_WARPS, n_tries=1)
 
     def waves(self, radius: float, num_classes: int) -> Way | None:
-        """Try plane waves of a little more than a dense perturbation's size; None if none leads."""
-        found = leading_waves(
-            self.model,
-            self.inputs,
-            self.surrogates,
-            self.suspect,
-            num_classes,
-            radius=min(_WAVE_STRETCH * radius, max(RADII[-1], radius)),
-            wanted=_WANTED_SUCCESS,
-            seed=self.seed,
-            device=self.device,
-        )
-        if not found.probes:
-            return None
-        lead = found.probes[0].success - found.rivals
-        return Way("wave", found.probes, found.between, lead)
+        """Try plane waves of a little more than a dense perturbation's size; None if none leads.
+
+        If none does, those of the largest size are tried: such a trigger may act only near its own.
+        """
+        largest = max(RADII[-1], radius)
+        for size in dict.fromkeys((min(_WAVE_STRETCH * radius, largest), largest)):
+            found = leading_waves(
+                self.model,
+                self.inputs,
+                self.surrogates,
+                self.suspect,
+                num_classes,
+                radius=size,
+                wanted=_WANTED_SUCCESS,
+                seed=self.seed,
+                device=self.device,
+            )
+            if found.probes:
+                lead = found.probes[0].success - found.rivals
+                return Way("wave", found.probes, found.between, lead)
+        return None
 
     def _finder(self, search: Callable[..., Probe], size_name: str) -> _Find:
         def find(target: int, size: float, steps: int, seed: int) -> Probe:
