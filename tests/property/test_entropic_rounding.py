@@ -55,7 +55,7 @@ def test_a_plan_cut_short_becomes_a_coupling() -> None:
 
 
 def test_what_is_no_plan_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"G\[1\] is -1"):
+    with pytest.raises(ValueError, match=r"G\[0, 1\] is -1"):
         ot.round_plan(np.array([[1.0, -1.0]]))
     with pytest.raises(ValueError, match="NaN"):
         ot.round_plan(np.array([[1.0, np.nan]]))

@@ -189,13 +189,24 @@ def test_check_marginals_false_scales_b() -> None:
     np.testing.assert_allclose(plan.sum(0), B)
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [(ot.emd, pot.emd), (ot.emd2, pot.emd2)])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (ot.emd, pot.emd),
+        (ot.emd2, pot.emd2),
+        (ot.sinkhorn, pot.sinkhorn),
+        (ot.sinkhorn2, pot.sinkhorn2),
+        (ot.sinkhorn_unbalanced, pot.sinkhorn_unbalanced),
+        (ot.partial_wasserstein, pot.partial.partial_wasserstein),
+        (ot.entropic_partial_wasserstein, pot.partial.entropic_partial_wasserstein),
+    ],
+)
 def test_arguments_are_pots_in_pots_order(
     ours: Callable[..., Any], theirs: Callable[..., Any]
 ) -> None:
-    assert list(signature(ours).parameters) == list(signature(theirs).parameters)
-    names = list(signature(pot.sinkhorn).parameters)[:-1]  # the last is **kwargs
-    assert list(signature(ot.sinkhorn).parameters)[: len(names)] == names
+    parameters = signature(theirs).parameters.values()
+    names = [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]
+    assert list(signature(ours).parameters)[: len(names)] == names
 
 
 def test_a_result_is_its_own_and_can_be_pickled() -> None:
@@ -220,13 +231,49 @@ def test_single_precision_costs_do_not_narrow_the_plan() -> None:
 
 def test_counts_are_whole_and_positive() -> None:
     assert ot.emd2(A, B, M, numItermax=1e6) == pytest.approx(ot.emd2(A, B, M))  # type: ignore[arg-type]
-    for bad in (0, -1, 1.5):
+    assert ot.solve(M, numItermax=10**30).status == "optimal"
+    for bad in (0, -1, 1.5, np.inf, np.nan, "many"):
         with pytest.raises(ValueError, match=rf"n_threads is {bad}"):
             ot.solve(M, n_threads=bad)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=rf"numItermax is {bad}"):
             ot.solve(M, numItermax=bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a vector of 6 masses"):
         ot.solve(M, 1.0, B)
+
+
+def test_a_time_limit_that_never_ends_is_none() -> None:
+    for limit in (np.inf, 1e300):
+        assert ot.solve(M, A, B, time_limit=limit).status == "optimal"
+    for bad in (-1.0, np.nan):
+        with pytest.raises(ValueError, match="time_limit is"):
+            ot.solve(M, A, B, time_limit=bad)
+
+
+def test_callbacks_and_starts_of_the_wrong_kind_are_named() -> None:
+    with pytest.raises(ValueError, match="callback is 3"):
+        ot.solve(M, A, B, callback=3)  # type: ignore[arg-type]
+    for reg in (None, 0.1):
+        with pytest.raises(ValueError, match=r"warmstart\[1\] has shape \(9, 1\)"):
+            ot.solve(M, A, B, reg, warmstart=(None, np.zeros((9, 1))))
+
+
+def test_results_are_compared_by_what_they_are() -> None:
+    result = ot.solve(M, A, B)
+    assert result == result
+    assert result != ot.solve(M, A, B)
+    assert len({result, ot.solve(M, A, B)}) == 2
+
+
+def test_a_batch_shares_masses_in_a_list() -> None:
+    results = ot.solve_batch([M, 2 * M], list(A), list(B))
+    assert [r.value for r in results] == pytest.approx([ot.emd2(A, B, M), 2 * ot.emd2(A, B, M)])
+
+
+def test_the_largest_cost_beside_infinite_ones_is_the_users_own() -> None:
+    cost = np.full((60, 60), 9e118)
+    cost[0, 0] = np.inf
+    with pytest.raises(ValueError, match=r"largest finite \|M\|.* is 9e118"):
+        ot.solve(cost)
 
 
 def test_the_mass_does_not_change_when_sinkhorn_stops() -> None:

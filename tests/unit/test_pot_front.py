@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array, csr_array, eye_array, random_array
 
 from otbr_fast import ot
 
@@ -74,6 +74,11 @@ def test_sinkhorn2_gives_pots_costs_and_logs() -> None:
     several, log = ot.sinkhorn2(A, SEVERAL, M, 0.1, log=True)
     np.testing.assert_allclose(several, pot.sinkhorn2(A, SEVERAL, M, 0.1), rtol=1e-6)
     assert (log["u"].shape, log["v"].shape) == ((6, 3), (9, 3))
+    assert len(log["err"]) == len(log["niter"]) == 3
+    _, again = ot.sinkhorn(A, SEVERAL, M, 0.1, log=True, warmstart=log["warmstart"])
+    assert sum(again["niter"]) < sum(log["niter"])
+    _, none = ot.sinkhorn2(A, np.empty((9, 0)), M, 0.1, log=True)
+    assert (none["u"].shape, none["v"].shape, none["err"]) == ((6, 0), (9, 0), [])
     assert ot.sinkhorn2(A, np.empty((9, 0)), M, 0.1).shape == (0,)
     assert ot.emd2(A, np.empty((9, 0)), M) == []
 
@@ -157,6 +162,24 @@ def test_sparse_tensors_and_formats() -> None:
     ot.emd2([], [], cost).backward()
     assert cost.grad is not None
     np.testing.assert_allclose(cost.grad.to_dense(), [[0.5, 0], [0, 0.5]])
+
+
+def test_an_edge_of_infinite_cost_is_none() -> None:
+    cost = np.where(M > 0.8, np.inf, M)
+    value, log = ot.emd2(A, B, coo_array(cost), log=True)
+    assert value == pytest.approx(ot.emd2(A, B, cost), rel=1e-12)
+    assert np.isfinite(log["cost"])
+    with pytest.raises(ValueError, match="make more of M finite"):
+        ot.emd(A, B, coo_array(np.full(M.shape, np.inf)))
+
+
+def test_edges_are_not_blamed_for_a_limit() -> None:
+    edges = random_array((30, 30), density=0.3, rng=1) + eye_array(30)
+    with (
+        pytest.warns(UserWarning, match="numItermax reached"),
+        pytest.raises(ValueError, match="increase numItermax"),
+    ):
+        ot.emd2([], [], edges, numItermax=1)
 
 
 def test_edges_that_cannot_carry_the_masses_are_named() -> None:

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+NO_LIMIT = 2**63  # what a count can be at most; more is the same
+
 Matrix = NDArray[Any]  # C-contiguous, float32 or float64
 Vector = NDArray[np.float64]
 
@@ -112,9 +114,13 @@ def count(x: Any, name: str, default: _Default) -> int | _Default:
     """Take as a positive whole number; a float that is one will do, as in POT."""
     if x is None:
         return default
-    if x != int(x) or x < 1:
+    try:
+        whole = int(x)
+    except (TypeError, ValueError, OverflowError):
+        whole = 0
+    if whole != x or whole < 1:
         raise ValueError(f"{name} is {x}; it must be a whole number, at least 1, or None")
-    return int(x)
+    return min(whole, NO_LIMIT)
 
 
 def like(array: NDArray[Any], sources: Iterable[Any]) -> Any:

@@ -59,6 +59,6 @@ def _problems(x: Any, dimensions: int) -> list[Any] | None:
     """Return the k arrays, or None if there is one for all."""
     if x is None:
         return None
-    if isinstance(x, (list, tuple)) and len(x) and hasattr(x[0], "shape"):
+    if isinstance(x, (list, tuple)) and len(x) and getattr(x[0], "ndim", 0):
         return list(x)
     return list(x) if to_numpy(constant(x), "x").ndim > dimensions else None

@@ -38,7 +38,8 @@ def cost_matrix(
     error of a squared distance is at most 16 (d + 8) u, and about u where |x - y|^2 is below
     (|x|^2 + |y|^2) / 16: nearly equal rows are subtracted in float64, not expanded. With up to 16
     components all rows are subtracted, which gives (d + 8) u (but for "cosine"). Differences below
-    1e-150 of the largest entry count as 0.
+    1e-150 of the largest entry count as 0. Under "cosine" all this holds of rows that were divided
+    by their norms; rounding of these adds about u times the square root of the distance.
 
     Raises
     ------

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from otbr_fast import _core
 from otbr_fast.ot.arrays import (
+    NO_LIMIT,
     Matrix,
     Vector,
     as_given,
@@ -23,7 +24,7 @@ from otbr_fast.ot.arrays import (
     requires_grad,
 )
 from otbr_fast.ot.result import dense_matrix
-from otbr_fast.ot.solver import NO_LIMIT, start_from
+from otbr_fast.ot.solver import start_from
 from otbr_fast.ot.sparse import Edges
 
 

@@ -7,8 +7,6 @@ is not finite is refused.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -35,8 +33,7 @@ from otbr_fast.ot.exact import (
 from otbr_fast.ot.result import OTResult
 from otbr_fast.ot.solver import solve
 from otbr_fast.ot.sparse import sparse_edges
-
-_LOGGER = logging.getLogger("otbr_fast.ot")
+from otbr_fast.ot.telling import log_errors, warn_of_limit
 
 _SINKHORN_METHODS = (
     "sinkhorn",
@@ -194,11 +191,12 @@ def sinkhorn(
         Log the errors at level INFO to the logger ``otbr_fast.ot``.
     log : bool
         Return a dict too: ``err``, ``niter``, ``u``, ``v`` (scalings), ``log_u``, ``log_v`` and
-        ``warmstart``.
+        ``warmstart``. For several b, scalings have k columns, ``err`` and ``niter`` k items.
     warn : bool
         Warn when stopThr is not reached.
     warmstart : (array-like, array-like), optional
-        Logarithms of the scalings, as in ``log["warmstart"]``.
+        Logarithms of the scalings, as in ``log["warmstart"]``; with or without k columns for
+        several b.
     n_threads : int, optional
         All cores by default. The result does not depend on it.
 
@@ -248,10 +246,11 @@ def sinkhorn2(
         P and the potentials, is ``solve(...).objective``.
     """
     columns = _columns(b)
-    options = (method, numItermax, stopThr, verbose, warn, warmstart, n_threads)
+    options = (method, numItermax, stopThr, verbose, warn)
     results: list[OTResult] = []
-    for column in [b] if columns is None else columns:
-        results.append(_solve_entropic(a, column, M, reg, *options))
+    for k, column in enumerate([b] if columns is None else columns):
+        start = None if warmstart is None else tuple(_column(x, k) for x in warmstart)
+        results.append(_solve_entropic(a, column, M, reg, *options, start, n_threads))
     sources = (a, b, M)
     values = [_entropic_value(result, M, a, b) for result in results]
     if columns is None:
@@ -268,6 +267,11 @@ def _columns(b: Any) -> list[Any] | None:
     return [several[:, k] for k in range(several.shape[1])]
 
 
+def _column(x: Any, k: int) -> Any:
+    """Return what belongs to the k-th b: a column, or what is for all."""
+    return x[:, k] if np.ndim(x) == 2 else x
+
+
 def _solve_entropic(
     a: Any,
     b: Any,
@@ -278,7 +282,7 @@ def _solve_entropic(
     stopThr: float,
     verbose: bool,
     warn: bool,
-    warmstart: tuple[Any, Any] | None,
+    warmstart: tuple[Any, ...] | None,
     n_threads: int | None,
 ) -> OTResult:
     if method.lower() not in _SINKHORN_METHODS:
@@ -299,13 +303,9 @@ def _solve_entropic(
         n_threads=n_threads,
     )
     if verbose:
-        _LOGGER.info("sinkhorn: error %s after %d passes", result.errors, result.n_iter)
+        log_errors(result.errors, result.n_iter)
     if warn and result.status != "converged":
-        warnings.warn(
-            f"Sinkhorn did not reach stopThr = {stopThr} in {numItermax} iterations; increase "
-            "numItermax or reg.",
-            stacklevel=3,
-        )
+        warn_of_limit(stopThr, numItermax, stacklevel=3)
     return result
 
 
@@ -332,5 +332,10 @@ def _entropic_log(result: OTResult, reg: float, sources: tuple[Any, ...]) -> dic
 
 def _several_logs(results: list[OTResult], reg: float, sources: tuple[Any, ...]) -> dict[str, Any]:
     logs = [_entropic_log(result, reg, ()) for result in results]
-    keys = ("log_u", "log_v", "u", "v")
-    return {key: like(np.stack([log[key] for log in logs], 1), sources) for key in keys}
+    each = {key: [log[key] for log in logs] for key in ("err", "niter")}
+    n, m = np.shape(sources[2])
+    scalings = {
+        key: like(np.array([log[key] for log in logs]).reshape(-1, length).T, sources)
+        for key, length in (("u", n), ("v", m), ("log_u", n), ("log_v", m))
+    }
+    return {**each, **scalings, "warmstart": (scalings["log_u"], scalings["log_v"])}

@@ -28,7 +28,7 @@ Hint = tuple[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entries:
     """The positive entries of a plan, row by row."""
 
@@ -76,7 +76,7 @@ class Certificate:
         Least of M - u - v; a plan is optimal if it is not negative and r = 0 where P > 0.
         None for entropic problems.
     marginal_error : float
-        L1 distance of the plan's marginals from a and b.
+        L1 distance of the plan's marginals from a, and from b scaled to the sum of a.
     """
 
     duality_gap: float
@@ -84,7 +84,7 @@ class Certificate:
     marginal_error: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OTResult:
     """Solution of an optimal transport problem.
 
@@ -149,7 +149,8 @@ class OTResult:
     def dense_plan(self) -> Any:
         """Return the plan as an array or tensor, shape (n, m).
 
-        An exact plan is in float64, an entropic one in the dtype of M.
+        An exact plan is in float64, an entropic one in the dtype of M. The latter is the one that
+        the result holds: copy it before you change it.
         """
         plan = self._plan.dense() if isinstance(self._plan, Entries) else self._plan
         return as_tensor(plan) if self._tensors else plan

@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 
 from otbr_fast import _core
-from otbr_fast.ot.arrays import any_tensor, constant, count, masses, matrix, requires_grad
+from otbr_fast.ot.arrays import (
+    NO_LIMIT,
+    any_tensor,
+    constant,
+    count,
+    masses,
+    matrix,
+    requires_grad,
+)
 from otbr_fast.ot.distances import Metric, cost_matrix
 from otbr_fast.ot.result import OTResult
-from otbr_fast.ot.solver import NO_LIMIT, exact_result, solve, start_from
+from otbr_fast.ot.solver import exact_result, solve, start_from
 
 # Above this computing a distance anew takes longer than reading it.
 _LARGEST_DIMENSION = 16

@@ -9,6 +9,7 @@ import numpy as np
 
 from otbr_fast import _core
 from otbr_fast.ot.arrays import (
+    NO_LIMIT,
     Matrix,
     Vector,
     any_tensor,
@@ -23,7 +24,6 @@ from otbr_fast.ot.arrays import (
 )
 from otbr_fast.ot.result import Certificate, Entries, Hint, OTResult
 
-NO_LIMIT = 2**63
 _DEFAULT_PASSES = 10_000
 
 
@@ -128,9 +128,8 @@ def solve(
                 "time_limit, metric and callback are for exact problems; leave them or reg out"
             )
         limit = count(numItermax, "numItermax", _DEFAULT_PASSES)
-        threshold = stopThr * a.sum()
         start = warmstart.potentials if isinstance(warmstart, OTResult) else warmstart
-        return _entropic(cost, a, b, reg, limit, threshold, start, n_threads, sources)
+        return _entropic(cost, a, b, reg, limit, stopThr, start, n_threads, sources)
     solution = _core.solve_exact(
         cost,
         a,
@@ -154,9 +153,15 @@ def start_from(warmstart: OTResult | tuple[Any, Any] | None) -> Hint | None:
             return warmstart._hint
         warmstart = warmstart.potentials
     # Potentials of the rows follow from those of the columns.
-    v = np.ascontiguousarray(to_numpy(warmstart[1], "warmstart"), dtype=np.float64)
     nothing = np.empty(0, dtype=np.uint32)
-    return v, nothing, nothing, nothing, nothing
+    return _column_potentials(warmstart), nothing, nothing, nothing, nothing
+
+
+def _column_potentials(warmstart: tuple[Any, Any]) -> Vector:
+    v = to_numpy(warmstart[1], "warmstart")
+    if v.ndim != 1:
+        raise ValueError(f"warmstart[1] has shape {v.shape}; a vector of potentials is needed")
+    return np.ascontiguousarray(v, dtype=np.float64)
 
 
 def exact_result(solution: _core.ExactSolution, shape: tuple[int, int], tensors: bool) -> OTResult:
@@ -195,18 +200,16 @@ def _entropic(
     b: Vector,
     reg: float,
     limit: int,
-    threshold: float,
+    stopThr: float,
     warmstart: tuple[Any, Any] | None,
     n_threads: int | None,
     sources: tuple[Any, ...],
 ) -> OTResult:
     # The first half of an iteration finds u from v, so v is all that a start needs.
-    start = None if warmstart is None else to_numpy(warmstart[1], "warmstart")
-    if start is not None:
-        start = np.ascontiguousarray(start, dtype=np.float64)
+    start = None if warmstart is None else _column_potentials(warmstart)
     # The plan is made now, since the cost belongs to the caller, who may change it.
     plan = np.empty_like(cost)
-    solution = _core.solve_entropic(cost, a, b, reg, limit, threshold, start, n_threads, plan)
+    solution = _core.solve_entropic(cost, a, b, reg, limit, stopThr, start, n_threads, plan)
     dual = _mean(solution.f, a) + _mean(solution.g, b * (a.sum() / b.sum()))
     return OTResult(
         value=solution.value,

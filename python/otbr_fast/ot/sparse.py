@@ -32,7 +32,8 @@ class Edges:
         """Make the matrix of costs, shape (n, m), float64."""
         if not self.costs.size:
             raise ValueError("M is a sparse matrix without a single edge")
-        least, most = self.costs.min(), self.costs.max()
+        priced = self.costs[self.costs != np.inf]  # an edge of infinite cost carries nothing either
+        least, most = priced.min(initial=0.0), priced.max(initial=0.0)
         # Going round a cycle, at most every second of n + m edges pays or earns the spread.
         spread = max(most - least, abs(most), abs(least)) or 1.0
         matrix = np.full(self.shape, most + sum(self.shape) * spread)
@@ -45,7 +46,7 @@ class Edges:
         Raises
         ------
         ValueError
-            The edges cannot carry the masses.
+            The edges cannot carry the masses, or a limit came before they did.
         """
         keys = solution.rows.astype(np.int64) * self.shape[1] + solution.cols
         places = np.searchsorted(self.keys, keys)
@@ -53,8 +54,10 @@ class Edges:
         found = self.keys[places] == keys
         lost = solution.masses[~found].sum()
         if lost > _ROUNDING * solution.masses.sum():
+            cut_short = solution.status == "iteration_limit"
+            remedy = "increase numItermax" if cut_short else "give more edges"
             raise ValueError(
-                f"the edges of the sparse M leave {lost} of the mass without a way; give more edges"
+                f"the edges of the sparse M leave {lost} of the mass without a way; {remedy}"
             )
         flows = np.zeros(len(self.keys))
         flows[places[found]] = solution.masses[found]
@@ -62,7 +65,9 @@ class Edges:
 
     def value(self, solution: _core.ExactSolution) -> float:
         """Return the cost of a plan."""
-        return float(self.flows(solution) @ self.costs)
+        flows = self.flows(solution)
+        used = flows > 0
+        return float(flows[used] @ self.costs[used])
 
     def plan(self, solution: _core.ExactSolution, *sources: Any) -> Any:
         """Return the plan, a sparse tensor if any source is a tensor, else a scipy coo_array."""

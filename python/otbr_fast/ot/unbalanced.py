@@ -10,6 +10,7 @@ import numpy as np
 from otbr_fast import _core
 from otbr_fast.ot.arrays import Matrix, Vector, count, like, masses, matrix
 from otbr_fast.ot.solver import solve
+from otbr_fast.ot.telling import log_errors, warn_of_limit
 
 _METHODS = (
     "sinkhorn",
@@ -27,8 +28,11 @@ def sinkhorn_unbalanced(
     reg_m: Any,
     method: str = "sinkhorn",
     reg_type: str = "kl",
+    c: None = None,
+    warmstart: None = None,
     numItermax: int = 1000,
     stopThr: float = 1e-6,
+    verbose: bool = False,
     log: bool = False,
     n_threads: int | None = None,
 ) -> Any:
@@ -53,10 +57,15 @@ def sinkhorn_unbalanced(
         "sinkhorn_translation_invariant".
     reg_type : {"kl", "entropy"}
         "entropy" takes the entropy sum P (log P - 1) instead of KL(P | a b^T).
+    c, warmstart : None
+        POT's other reference measure and its start: not supported.
     numItermax : int
         Most passes over M.
     stopThr : float
-        L2 distance of the column sums from those that the potentials ask for, at which to stop.
+        L2 distance of the column sums from those that the potentials ask for, as a part of the
+        mass that these have together, at which to stop.
+    verbose : bool
+        Log the errors at level INFO to the logger ``otbr_fast.ot``.
     log : bool
         Return a dict too: ``err``, ``niter``, ``cost`` <P, M>, ``total_cost`` (the objective, with
         the masses in its divergences, which POT's omits) and the logarithms of the scalings
@@ -71,7 +80,8 @@ def sinkhorn_unbalanced(
     Raises
     ------
     ValueError
-        As `solve`; a method of another algorithm, a `reg_m` that is not positive.
+        As `solve`; a method of another algorithm, a `reg_m` that is not positive, several b in
+        one array (call it for each), a `c` or a `warmstart`.
 
     References
     ----------
@@ -80,6 +90,9 @@ def sinkhorn_unbalanced(
     """
     if method.lower() not in _METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(_METHODS)}")
+    for name, value in (("c", c), ("warmstart", warmstart)):
+        if value is not None:
+            raise ValueError(f"{name} is not supported; leave it out")
     cost = matrix(M, "M")
     a_masses, b_masses = masses(a, "a", cost.shape[0]), masses(b, "b", cost.shape[1])
     strengths = np.atleast_1d(np.asarray(reg_m, dtype=np.float64))
@@ -93,7 +106,7 @@ def sinkhorn_unbalanced(
         cost, a_masses, b_masses, reg, pair, kind, limit, stopThr, threads
     )
     plan = _plan(cost, solution, reg, threads)
-    _warn_unless(solution.converged, stopThr, numItermax)
+    _tell(solution, stopThr, numItermax, verbose)
     if not log:
         return like(plan, (M, a, b))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -159,7 +172,8 @@ def partial_wasserstein(
     nb_dummies : int
         Taken for POT's sake: one dummy point is always enough here.
     log : bool
-        Return a dict too: ``partial_w_dist``, ``u``, ``v``, ``warning``, ``result_code``.
+        Return a dict too: ``cost`` and ``partial_w_dist`` <P, M>, ``u``, ``v``, ``warning``,
+        ``result_code``.
     numItermax : int, optional
         Most pivots; no limit by default.
     n_threads : int, optional
@@ -203,8 +217,11 @@ def partial_wasserstein(
         warnings.warn(warning, stacklevel=2)
     if not log:
         return like(plan, (M, a, b))
+    used = plan > 0  # where M is infinite, nothing goes
+    value = float(plan[used] @ cost[used])
     return like(plan, (M, a, b)), {
-        "partial_w_dist": float((plan * cost).sum()),
+        "cost": value,
+        "partial_w_dist": value,
         "u": like(result.potentials[0][:n], (M, a, b)),
         "v": like(result.potentials[1][:k], (M, a, b)),
         "warning": warning,
@@ -221,6 +238,7 @@ def entropic_partial_wasserstein(
     method: str = "sinkhorn",
     numItermax: int = 1000,
     stopThr: float = 1e-9,
+    verbose: bool = False,
     log: bool = False,
     n_threads: int | None = None,
 ) -> Any:
@@ -240,8 +258,10 @@ def entropic_partial_wasserstein(
     numItermax : int
         Most passes over M.
     stopThr : float
-        L2 distance of the column sums from what they should be, at which to stop. (POT's default,
-        1e-100, always makes all passes.)
+        L2 distance of the column sums from what they should be, as a part of `m`, at which to
+        stop. (POT's default, 1e-100, always makes all passes.)
+    verbose : bool
+        Log the errors at level INFO to the logger ``otbr_fast.ot``.
     log : bool
         Return a dict too: ``err``, ``niter``, ``partial_w_dist``.
     n_threads : int, optional
@@ -270,7 +290,7 @@ def entropic_partial_wasserstein(
     limit = count(numItermax, "numItermax", 1000)
     solution = _core.solve_partial(cost, a_masses, b_masses, reg, mass, limit, stopThr, threads)
     plan = _plan(cost, solution, reg, threads)
-    _warn_unless(solution.converged, stopThr, numItermax)
+    _tell(solution, stopThr, numItermax, verbose)
     if not log:
         return like(plan, (M, a, b))
     return like(plan, (M, a, b)), {
@@ -335,10 +355,8 @@ def _mass(m: float | None, a: Vector, b: Vector) -> float:
     return min(mass, float(most))
 
 
-def _warn_unless(converged: bool, stopThr: float, numItermax: int) -> None:
-    if not converged:
-        warnings.warn(
-            f"Sinkhorn did not reach stopThr = {stopThr} in {numItermax} iterations; increase "
-            "numItermax or reg.",
-            stacklevel=3,
-        )
+def _tell(solution: _core.EntropicSolution, stopThr: float, numItermax: int, verbose: bool) -> None:
+    if verbose:
+        log_errors(solution.errors, solution.n_iter)
+    if not solution.converged:
+        warn_of_limit(stopThr, numItermax, stacklevel=3)

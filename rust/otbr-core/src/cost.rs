@@ -7,7 +7,8 @@
 //! terms were rounded, and (d + 8) 2⁻⁵³ + u for those from differences; equal rows have distance
 //! exactly 0. Rows of few components are subtracted all, in the element type, with a relative error
 //! of at most (d + 8) u. Squares so small that their terms may have underflowed are computed anew in
-//! `f64` too; differences below 1e-150 of the largest entry count as 0.
+//! `f64` too; differences below 1e-150 of the largest entry count as 0. For cosine distances all this
+//! holds of the normed rows, whose own rounding adds about u times the square root of the distance.
 
 use std::borrow::Cow;
 use std::sync::Mutex;

@@ -52,6 +52,18 @@ pub enum Error {
         /// The entry.
         value: f64,
     },
+    /// A negative entry of a plan.
+    #[error("{name}[{row}, {col}] is {value}; a plan's entries must not be negative")]
+    Negative {
+        /// Which argument.
+        name: &'static str,
+        /// Row of the first such entry.
+        row: usize,
+        /// Column of the first such entry.
+        col: usize,
+        /// The entry.
+        value: f64,
+    },
     /// Values so large or so small that 64-bit floats overflow or lose their digits on them.
     #[error("{what} is {value:e}, outside [{low:e}, {high:e}]; multiply by a constant to bring it near 1")]
     Magnitude {
@@ -114,6 +126,11 @@ pub enum Error {
         /// The row.
         row: usize,
     },
+    /// Entropic potentials beyond the range of 64-bit floats.
+    #[error(
+        "the potentials are not finite any more; raise reg, or bring the sums of a and b nearer to each other"
+    )]
+    Diverged,
     /// The operating system gave no thread pool.
     #[error("could not start {n_threads} threads: {reason}; ask for fewer")]
     Threads {

@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::exact::{ExactSolution, Status};
+use crate::problem::MAGNITUDE;
 use crate::scalar::Scalar;
 
 /// Part of the mass that rounding of the marginals may leave to forbidden cells; it is dropped.
@@ -29,14 +30,11 @@ impl<T: Scalar> Allowed<T> {
         let largest = finite.fold(0.0, f64::max);
         let (shorter, unit) = (cols.min(data.len() / cols), if largest > 0.0 { largest } else { 1.0 });
         let barrier = 4.0 * shorter as f64 * unit;
-        if barrier > T::MAX / 4.0 {
+        let most = (T::MAX / 4.0).min(MAGNITUDE.1);
+        if barrier > most {
             let what = "the largest finite |M| beside infinite entries";
-            return Err(Error::Magnitude {
-                what,
-                value: largest,
-                low: 0.0,
-                high: T::MAX / (16.0 * shorter as f64),
-            });
+            let high = most / (4.0 * shorter as f64);
+            return Err(Error::Magnitude { what, value: largest, low: 0.0, high });
         }
         let allowed = |x: &T| if x.to_f64() == f64::INFINITY { T::from_f64(barrier) } else { *x };
         Ok(Self { data: data.iter().map(allowed).collect(), cols, barrier })

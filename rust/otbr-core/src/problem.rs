@@ -11,7 +11,7 @@ use crate::threads::Threads;
 
 /// Largest and smallest (non-zero) magnitude of costs and total mass: beyond them products and
 /// their rounding errors overflow or underflow.
-const MAGNITUDE: (f64, f64) = (1e-120, 1e120);
+pub(crate) const MAGNITUDE: (f64, f64) = (1e-120, 1e120);
 
 /// Nodes are numbered with `u32`, and `u32::MAX` stands for none.
 const MAX_NODES: usize = (u32::MAX >> 1) as usize;
@@ -246,7 +246,7 @@ impl<G: Geometry> Transport<G> {
     }
 }
 
-fn check_magnitude(what: &'static str, value: f64) -> Result<()> {
+pub(crate) fn check_magnitude(what: &'static str, value: f64) -> Result<()> {
     let (low, high) = MAGNITUDE;
     if value != 0.0 && !(low..=high).contains(&value) {
         return Err(Error::Magnitude { what, value, low, high });
@@ -254,8 +254,8 @@ fn check_magnitude(what: &'static str, value: f64) -> Result<()> {
     Ok(())
 }
 
-/// The total of a marginal.
-fn check_masses(name: &'static str, masses: &[f64], expected: usize) -> Result<f64> {
+/// The total of a marginal, checked.
+pub(crate) fn check_masses(name: &'static str, masses: &[f64], expected: usize) -> Result<f64> {
     if masses.len() != expected {
         return Err(Error::Shape { name, unit: "masses", found: masses.len(), expected });
     }

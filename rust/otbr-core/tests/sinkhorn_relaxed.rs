@@ -93,6 +93,46 @@ proptest! {
 }
 
 #[test]
+fn small_and_large_masses_are_solved_as_well_as_others() {
+    let threads = Threads::one();
+    let cost = [0.1, 0.7, 0.4, 0.3, 0.2, 0.9];
+    let view = MatrixView::new("M", &cost, 2, 3, &threads).unwrap();
+    let options = SinkhornOptions { stop_threshold: 1e-8, ..OPTIONS };
+    for scale in [1e-60, 1e-10, 1.0, 1e10, 1e60] {
+        let (a, b) = ([0.4 * scale, 0.6 * scale], [0.5 * scale, 0.2 * scale, 0.3 * scale]);
+        let relaxation = Relaxation { rows: 0.7, columns: 0.4, reference: Reference::Ones };
+        let solution =
+            sinkhorn_unbalanced(view.clone(), (&a, &b), relaxation, options, &threads, Interrupt::never())
+                .unwrap();
+        assert!(solution.converged, "masses times {scale}");
+        let mut plan = vec![f64::NAN; cost.len()];
+        dense_plan(&view, &solution.f, &solution.g, options.reg, &mut plan, &threads).unwrap();
+        let (_, columns) = sums(&plan, 3);
+        for (sum, (mass, p)) in columns.iter().zip(b.iter().zip(&solution.g)) {
+            let wanted = mass * (-p / 0.4).exp();
+            assert!((sum - wanted).abs() <= 1e-6 * wanted, "{sum} instead of {wanted}");
+        }
+        let part =
+            sinkhorn_partial(view.clone(), (&a, &b), 0.3 * scale, options, &threads, Interrupt::never())
+                .unwrap();
+        assert!(part.converged, "masses times {scale}");
+    }
+}
+
+#[test]
+fn what_is_out_of_the_range_of_numbers_is_no_solution() {
+    let threads = Threads::one();
+    let view = MatrixView::new("M", &[0.1, 0.7, 0.4, 0.3], 2, 2, &threads).unwrap();
+    let relaxation = Relaxation { rows: 1.0, columns: 1.0, reference: Reference::Product };
+    let solve = |a: f64, b: f64| {
+        let masses = (&[a, a][..], &[b, b][..]);
+        sinkhorn_unbalanced(view.clone(), masses, relaxation, OPTIONS, &threads, Interrupt::never())
+    };
+    assert!(solve(1e15, 1e-15).unwrap().converged);
+    assert!(matches!(solve(1e60, 1e-60), Err(Error::Diverged)));
+}
+
+#[test]
 fn threads_do_not_matter() {
     let (n, m) = (211, 307);
     let cost: Vec<f64> = (0..n * m).map(|k| (k * 7919 % 10007) as f64 / 10007.0).collect();
@@ -128,6 +168,13 @@ fn strengths_and_masses_out_of_range_are_refused() {
         let result = sinkhorn_partial(view.clone(), masses, mass, OPTIONS, &threads, Interrupt::never());
         assert!(matches!(result, Err(Error::Parameter { name: "m", .. })), "m = {mass}");
     }
+    let result =
+        sinkhorn_partial(view.clone(), (&[1.0], &[0.0, 0.0]), 0.5, OPTIONS, &threads, Interrupt::never());
+    assert!(matches!(result, Err(Error::NoMass { name: "b" })));
+    let mut out = [f64::NAN; 2];
+    let plan = MatrixView::new("G", &[1.0, -1.0], 1, 2, &threads).unwrap();
+    let result = round_plan(plan, &[1.0], &[0.5, 0.5], &mut out, &threads, Interrupt::never());
+    assert!(matches!(result, Err(Error::Negative { row: 0, col: 1, .. })));
     let relaxation = Relaxation { rows: 1.0, columns: 1.0, reference: Reference::Product };
     let masses = (&[1.0][..], &[0.0, 0.0][..]);
     let result = sinkhorn_unbalanced(view.clone(), masses, relaxation, OPTIONS, &threads, Interrupt::never());

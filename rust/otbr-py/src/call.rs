@@ -34,6 +34,10 @@ pub fn run_watched<R: Send>(
     callback: Option<&Py<PyAny>>,
     f: impl FnOnce(Interrupt<'_>) -> otbr_core::Result<R> + Send,
 ) -> PyResult<R> {
+    if let Some(callback) = callback.filter(|callback| !callback.bind(py).is_callable()) {
+        let message = format!("callback is {callback}; it must be a function of the iterations done");
+        return Err(PyValueError::new_err(message));
+    }
     py.detach(|| {
         let signal: RefCell<Option<PyErr>> = RefCell::new(None);
         let (last, done) = (Cell::new(Instant::now()), Cell::new(0));

@@ -150,9 +150,12 @@ impl Known<'_> {
 }
 
 fn seconds(time: f64) -> PyResult<Duration> {
-    Duration::try_from_secs_f64(time).map_err(|_| {
-        PyValueError::new_err(format!("time_limit is {time}; it must be a number of seconds, not negative"))
-    })
+    if time >= 0.0 {
+        // What is too long for a duration never ends.
+        return Ok(Duration::try_from_secs_f64(time).unwrap_or(Duration::MAX));
+    }
+    let message = format!("time_limit is {time}; it must be a number of seconds, not negative");
+    Err(PyValueError::new_err(message))
 }
 
 fn search_of(name: Option<&str>) -> PyResult<Search> {

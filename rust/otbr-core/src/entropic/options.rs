@@ -9,7 +9,7 @@ pub struct SinkhornOptions {
     pub reg: f64,
     /// Passes over the matrix, at most; those on the way to a small ε count.
     pub max_iter: u64,
-    /// L2 norm of the column marginals' error at which to stop.
+    /// L2 norm of the column marginals' error at which to stop, as a part of the mass they should hold.
     pub stop_threshold: f64,
 }
 

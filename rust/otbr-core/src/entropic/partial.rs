@@ -11,7 +11,7 @@ use super::pass::{Keep, Pass};
 use super::side::Side;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::problem::{MatrixView, Problem};
+use crate::problem::{MatrixView, Problem, check_masses};
 use crate::scalar::Scalar;
 use crate::threads::Threads;
 
@@ -22,7 +22,8 @@ const STAGE_ERROR: f64 = 1e-2;
 
 /// Transport `mass` of a to b, with an entropy; neither gives or takes more than it has.
 ///
-/// The L2 error to stop at is that of the column sums, as they are against as they should be.
+/// The L2 error to stop at is that of the column sums, as they are against as they should be, as a
+/// part of the mass that is moved.
 ///
 /// # Errors
 /// As [`super::sinkhorn`]; a mass that is not positive or is more than a or b hold.
@@ -35,7 +36,7 @@ pub fn sinkhorn_partial<T: Scalar>(
     interrupt: Interrupt<'_>,
 ) -> Result<EntropicSolution> {
     check(options, cost.max_abs())?;
-    let (in_a, in_b): (f64, f64) = (a.iter().sum(), b.iter().sum());
+    let (in_a, in_b) = (check_masses("a", a, cost.rows())?, check_masses("b", b, cost.cols())?);
     // The checks of a problem, b scaled to the sum of a and back.
     let scaled: Vec<f64> = b.iter().map(|b| b * (in_a / in_b)).collect();
     let problem = Problem::new(cost, a, &scaled)?;
@@ -69,7 +70,7 @@ impl<T: Scalar> Partial<'_, '_, T> {
         }
         let converged = loop {
             let last = epsilon <= options.reg;
-            let goal = if last { options.stop_threshold / mass } else { STAGE_ERROR / (m as f64).sqrt() };
+            let goal = if last { options.stop_threshold } else { STAGE_ERROR / (m as f64).sqrt() };
             // One pass is kept for the final ε.
             let end = if last { options.max_iter } else { (options.max_iter - 1).min(n_iter + STAGE_PASSES) };
             errors.clear();

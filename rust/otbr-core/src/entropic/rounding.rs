@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::problem::{MatrixView, Problem};
+use crate::problem::{MatrixView, Problem, check_magnitude};
 use crate::scalar::Scalar;
 use crate::threads::Threads;
 
@@ -27,8 +27,10 @@ pub fn round_plan<T: Scalar>(
         return Err(Error::Shape { name: "out", unit: "entries", found, expected });
     }
     if let Some(index) = plan.data().iter().position(|x| x.to_f64() < 0.0) {
-        return Err(Error::InvalidMass { name: "G", index, value: plan.data()[index].to_f64() });
+        let (row, col) = (index / plan.cols(), index % plan.cols());
+        return Err(Error::Negative { name: "G", row, col, value: plan.data()[index].to_f64() });
     }
+    check_magnitude("the largest entry of G", plan.max_abs())?;
     // The plan stands where a problem has its cost: the same checks of shapes and masses.
     let problem = Problem::new(plan, a, b)?;
     let plan = &problem.cost;

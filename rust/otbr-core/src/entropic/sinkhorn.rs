@@ -106,8 +106,12 @@ pub(super) fn relaxed<T: Scalar>(
         run.follow(options.reg)?;
     }
     run.mask();
-    let converged = run.settle(options.reg, options.stop_threshold / problem.total)?;
-    Ok(run.finish(options.reg, converged))
+    let converged = run.settle(options.reg, options.stop_threshold)?;
+    let solution = run.finish(options.reg, converged);
+    if solution.f.iter().chain(&solution.g).any(|x| x.is_nan() || *x == f64::INFINITY) {
+        return Err(Error::Diverged);
+    }
+    Ok(solution)
 }
 
 /// The state of a solution. Masses are relative to the total.
@@ -280,12 +284,13 @@ impl<T: Scalar> Run<'_, '_, T> {
         Ok(())
     }
 
-    /// Iterate at the final ε; whether the goal was reached. The plan of the last f and g has exact
-    /// row sums.
-    fn settle(&mut self, epsilon: f64, goal: f64) -> Result<bool> {
+    /// Iterate at the final ε; whether the error got down to that part of the mass. The plan of the
+    /// last f and g has exact row sums.
+    fn settle(&mut self, epsilon: f64, part: f64) -> Result<bool> {
         let (mut mark, mut reached) = (None, false);
+        let goal = |targets: &[f64]| part * targets.iter().sum::<f64>();
         if self.kernel.is_empty() {
-            let (done, errors) = self.glide(epsilon, Look::Plan, |_| goal)?;
+            let (done, errors) = self.glide(epsilon, Look::Plan, goal)?;
             self.errors = errors;
             if done {
                 return Ok(true);
@@ -294,7 +299,8 @@ impl<T: Scalar> Run<'_, '_, T> {
         loop {
             self.interrupt.check()?;
             let sums = self.look(epsilon, if reached { Look::Plan } else { Look::Record });
-            let error = distance(&sums.columns, &self.columns.targets(&self.g, epsilon)).0;
+            let targets = self.columns.targets(&self.g, epsilon);
+            let (error, goal) = (distance(&sums.columns, &targets).0, goal(&targets));
             self.errors.push(error);
             if error <= goal {
                 return Ok(true);

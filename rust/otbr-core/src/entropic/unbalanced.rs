@@ -5,7 +5,7 @@ use super::side::Side;
 use super::sinkhorn::relaxed;
 use crate::error::{Error, Result};
 use crate::interrupt::Interrupt;
-use crate::problem::{MatrixView, Problem};
+use crate::problem::{MatrixView, Problem, check_masses};
 use crate::scalar::Scalar;
 use crate::threads::Threads;
 
@@ -52,7 +52,11 @@ pub fn sinkhorn_unbalanced<T: Scalar>(
         }
     }
     let both_exact = relaxation.rows == f64::INFINITY && relaxation.columns == f64::INFINITY;
-    let ratio = if both_exact { 1.0 } else { total("a", a)? / total("b", b)? };
+    let ratio = if both_exact {
+        1.0
+    } else {
+        check_masses("a", a, cost.rows())? / check_masses("b", b, cost.cols())?
+    };
     let scaled: Vec<f64> = b.iter().map(|b| b * ratio).collect();
     let problem = Problem::new(cost, a, &scaled)?;
     let side = |masses: &[f64], strength: f64, reference: f64| {
@@ -76,16 +80,4 @@ pub fn sinkhorn_unbalanced<T: Scalar>(
         ),
     };
     relaxed(&problem, (rows, columns), options, None, &mut [], threads, interrupt)
-}
-
-/// The sum of masses, checked as far as a ratio of two needs it.
-fn total(name: &'static str, masses: &[f64]) -> Result<f64> {
-    if let Some(index) = masses.iter().position(|x| !x.is_finite() || *x < 0.0) {
-        return Err(Error::InvalidMass { name, index, value: masses[index] });
-    }
-    let total: f64 = masses.iter().sum();
-    if total == 0.0 {
-        return Err(Error::NoMass { name });
-    }
-    Ok(total)
 }

@@ -5,6 +5,7 @@
 //! equal costs are one point, and the mass that leaves it may be shared out among them in any way.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 
 use super::bounds::Bounds;
 use super::engine::{self, Limits};
@@ -24,8 +25,10 @@ use crate::threads::Threads;
 /// Rows read together.
 const CHUNK: usize = 64;
 
-/// Costs of a row that its hash is made of: the first, which are close together in memory.
+/// Costs of a row that its hash is made of: the first, which are close together in memory. Where so many
+/// different rows share them, the hash is of all.
 const HASHED: usize = 16;
+const CROWDED: usize = 4;
 
 /// Rows and columns of one number are taken for the same points if so large a part of them are.
 const ALIGNED: f64 = 0.5;
@@ -44,7 +47,7 @@ pub(super) fn solve<G: Geometry>(
         Some(kept) => kept,
         None => Kept::searched(problem, threads, interrupt)?,
     };
-    let groups = group_rows(cost, &kept);
+    let groups = group_rows(cost, &kept, interrupt)?;
     let rows: Vec<u32> = groups.iter().map(|group| group.members[0]).collect();
     let cols: Vec<u32> = (0..m as u32).filter(|&j| kept.demand[j as usize] > 0.0).collect();
     if kept.cells.is_empty() && rows.len() == n {
@@ -149,28 +152,43 @@ struct Group {
 }
 
 /// The rows that have something left, those with equal costs together.
-fn group_rows<G: Geometry>(cost: &G, kept: &Kept) -> Vec<Group> {
+fn group_rows<G: Geometry>(cost: &G, kept: &Kept, interrupt: Interrupt<'_>) -> Result<Vec<Group>> {
     let m = cost.cols();
     let mut groups: Vec<Group> = Vec::new();
-    let mut by_hash: HashMap<u64, Vec<usize>> = HashMap::new();
+    let mut by_start: HashMap<u64, Vec<usize>> = HashMap::new();
+    let mut by_whole: HashMap<u64, Vec<usize>> = HashMap::new();
     let (mut one, mut other) = (Vec::new(), Vec::new());
-    for i in (0..cost.rows()).filter(|&i| kept.supply[i] > 0.0) {
-        let hash = cost.stretch(i, 0..HASHED.min(m), &mut one).iter().fold(0_u64, |hash, c| {
-            (hash.rotate_left(5) ^ c.to_f64().to_bits()).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        });
-        let alike = by_hash.entry(hash).or_default();
+    for (count, i) in (0..cost.rows()).filter(|&i| kept.supply[i] > 0.0).enumerate() {
+        if count % CHUNK == 0 {
+            interrupt.check()?;
+        }
+        let start = hash(cost.stretch(i, 0..HASHED.min(m), &mut one));
         let costs = cost.stretch(i, 0..m, &mut one);
-        let equal =
-            |&&g: &&usize| all_equal(costs, cost.stretch(groups[g].members[0] as usize, 0..m, &mut other));
-        match alike.iter().find(equal) {
-            Some(&g) => groups[g].members.push(i as u32),
+        let mut find = |alike: &[usize]| {
+            let first = |g: usize| groups[g].members[0] as usize;
+            alike.iter().copied().find(|&g| all_equal(costs, cost.stretch(first(g), 0..m, &mut other)))
+        };
+        let mut alike = by_start.entry(start).or_default();
+        let mut found = find(alike);
+        if found.is_none() && alike.len() == CROWDED {
+            alike = by_whole.entry(hash(costs)).or_default();
+            found = find(alike);
+        }
+        match found {
+            Some(g) => groups[g].members.push(i as u32),
             None => {
                 alike.push(groups.len());
                 groups.push(Group { members: vec![i as u32] });
             }
         }
     }
-    groups
+    Ok(groups)
+}
+
+fn hash<T: Scalar>(costs: &[T]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    costs.iter().for_each(|c| hasher.write_u64(c.to_f64().to_bits()));
+    hasher.finish()
 }
 
 fn all_equal<T: Scalar>(x: &[T], y: &[T]) -> bool {
