@@ -73,7 +73,9 @@ def test_what_is_new_is_computed_and_nothing_else(store: Store) -> None:
     assert (more.asked, other.asked) == ([2], [0])
 
 
-@pytest.mark.parametrize("what", ["code", "settings", "weights", "inputs", "images", "target"])
+@pytest.mark.parametrize(
+    "what", ["code", "settings", "weights", "inputs", "images", "target", "threads"]
+)
 def test_what_an_outcome_depends_on_makes_another_one(
     store: Store, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -92,6 +94,8 @@ def test_what_an_outcome_depends_on_makes_another_one(
     net = contender()
     if what == "code":
         monkeypatch.setattr(versions, "_FOLDER", tmp_path)
+    if what == "threads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
     if what == "weights":
         net = contender(answers=MITIGATED)
     if what == "inputs":

@@ -55,6 +55,15 @@ def test_metrics_by_hand(evaluation_set: EvaluationSet, batch_size: int) -> None
     assert metrics == Metrics(acc=4 / 5, asr=2 / 4, ra=1 / 4, tcr=1 / 2, recalls=(1 / 2, 1, 1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_any_precision_is_measured(
+    dtype: torch.dtype, evaluation_set: EvaluationSet
+) -> None:
+    model = Reader([0, 0.25, 0.5]).to(dtype)
+    assert evaluate(model, evaluation_set, INPUTS).acc == 4 / 5
+    assert model.values.dtype == dtype
+
+
 def test_each_poisoned_image_has_its_own_target() -> None:
     poisoned = PoisonedImages(images([0, 51]), torch.tensor([2, 2]), torch.tensor([0, 1]))
     metrics = evaluate(Reader([0, 0.2, 0.4]), EvaluationSet(poisoned=poisoned), INPUTS)

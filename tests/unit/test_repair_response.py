@@ -48,6 +48,53 @@ def patch(target: int = 0, at: int = 0) -> Probe:
     return Probe(target, 0.5, perturbation, 1.0, 0.0)
 
 
+class TokensFirst(nn.Module):
+    """Has tokens on the first axis and images on the second, as transformers often do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.hidden = nn.Conv2d(1, 4, 2, stride=2), nn.Linear(4, 6)
+        self.mixed, self.head = nn.Linear(6, 4), nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.embed(x).flatten(2).permute(2, 0, 1)
+        logits: torch.Tensor = self.head(self.mixed(self.hidden(tokens).relu()).mean(dim=0))
+        return logits
+
+
+class Attending(nn.Module):
+    """Has a layer whose weights are used without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(1, 4, 2, stride=2)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.embed(x).flatten(2).mT
+        logits: torch.Tensor = self.head(self.attention(tokens, tokens, tokens)[0].mean(dim=1))
+        return logits
+
+
+def of_a_probe(model: nn.Module, probe: Probe) -> dict[str, np.ndarray]:
+    return probe_response(model, INPUTS, spaces_of(model), surrogates(), [probe])
+
+
+def test_where_images_are_on_another_axis_they_are_not_taken_for_each_other() -> None:
+    torch.manual_seed(4)
+    model = TokensFirst().eval()
+    nothing = Probe(0, 0.5, torch.zeros(1, 8, 8), 1.0, 0.0)
+    assert all((response == 0).all() for response in of_a_probe(model, nothing).values())
+    assert any((response > 0).any() for response in of_a_probe(model, patch()).values())
+
+
+def test_a_layer_that_is_never_called_is_not_said_to_be_broken() -> None:
+    torch.manual_seed(4)
+    found = of_a_probe(Attending().eval(), patch())
+    assert all(np.isfinite(response).all() for response in found.values())
+
+
 def restated(model: nn.Sequential, probe: Probe, layer: int) -> np.ndarray:
     made = surrogates()
     x = made.images[made.labels != probe.target]

@@ -122,6 +122,32 @@ def test_it_raises_the_loss() -> None:
     assert after > before + 0.5
 
 
+class Forgetful(nn.Module):
+    """Drops activations without a dropout module, as attention and stochastic depth do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small_net()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.net(nn.functional.dropout(x, 0.5, self.training))
+        return logits
+
+
+def test_what_layers_draw_themselves_is_decided_by_the_seed_too() -> None:
+    net = Forgetful()
+
+    def weights(seed: int, global_seed: int) -> torch.Tensor:
+        torch.manual_seed(global_seed)
+        state = torch.random.get_rng_state()
+        unlearned = random_unlearn(net, INPUTS, CLASSES, config(seed=seed))
+        assert torch.equal(torch.random.get_rng_state(), state)
+        return unlearned.get_parameter("net.0.weight")
+
+    assert torch.equal(weights(1, 10), weights(1, 11))
+    assert not torch.equal(weights(1, 10), weights(2, 10))
+
+
 @pytest.mark.parametrize("mode", ["paper", "default"])
 def test_the_input_model_and_the_global_generator_are_left_alone(mode: str) -> None:
     net = small_net(dropout=True).eval().requires_grad_(False)

@@ -12,8 +12,9 @@ from otbr_fast.channels.labels import FIXED, Axes, AxisKey, Label, Labelled, com
 MOVING = frozenset(
     {
         "view", "reshape", "_unsafe_view", "view_as", "reshape_as", "permute",
-        "transpose", "t", "numpy_T", "movedim", "swapaxes", "swapdims", "flatten",
-        "unflatten", "squeeze", "unsqueeze", "expand", "expand_as", "select", "slice",
+        "transpose", "t", "numpy_T", "mT", "movedim", "moveaxis", "swapaxes", "swapdims",
+        "ravel", "flatten", "unflatten", "squeeze", "unsqueeze", "expand", "expand_as",
+        "select", "slice",
         "narrow", "chunk", "split", "split_with_sizes", "unbind", "tensor_split", "cat",
         "concat", "stack", "hstack", "vstack", "roll", "flip", "repeat", "tile",
         "repeat_interleave", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 
+import torch
 from torch import nn
 
 from otbr_fast.errors import EvaluationDataError, OtbrFastError, RepairError, UnsupportedModelError
@@ -111,6 +112,7 @@ class Comparison:
         self._store, self._training = store, training
         self._device, self._n_threads = device, n_threads
         code = code_hash()
+        versions = {**show_versions(), "torch_threads": torch.get_num_threads()}
 
         def facts(contender: Contender, method: Method, trial: Trial) -> Facts:
             used = training if method.uses_training_data else None
@@ -122,6 +124,8 @@ class Comparison:
                 settings=trial.settings,
                 test_data=contender.test_hash,
                 training_data=None if used is None else used.hash,
+                device=device,
+                versions=versions,
             )
 
         self._cells = [
@@ -223,8 +227,6 @@ class _Table:
                 error=None if isinstance(found, Metrics) else str(found),
                 seconds=seconds,
                 measuring_seconds=time.perf_counter() - start,
-                device=self.device,
-                versions=show_versions(),
             )
         if left:
             raise RuntimeError(f"{type(defence).__name__} made nothing of {left[0]}")

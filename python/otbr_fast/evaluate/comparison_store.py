@@ -34,6 +34,11 @@ class Facts(BaseModel):
         Hash of the images, labels and target that it is measured on.
     training_data : str, optional
         Hash of the images that the method uses.
+    device : str
+        Where it is computed: numbers of a CPU and a GPU differ in their last bits.
+    versions : mapping
+        From `otbr_fast.show_versions`, and PyTorch's threads: so do those of other threads and
+        instruction sets, and a network may be repaired in another way for them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +50,8 @@ class Facts(BaseModel):
     settings: Mapping[str, Setting]
     test_data: str
     training_data: str | None = None
+    device: str
+    versions: Mapping[str, str | int | None]
 
     @property
     def key(self) -> str:
@@ -67,10 +74,6 @@ class Outcome(BaseModel):
     seconds, measuring_seconds : float
         Wall time of making the network, and of measuring it. What several trials share, such as
         an unlearning, counts for the first that was made with it.
-    device : str
-        Where it was computed: numbers of a CPU and a GPU differ in their last bits.
-    versions : mapping
-        From `otbr_fast.show_versions`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,8 +83,6 @@ class Outcome(BaseModel):
     error: str | None = None
     seconds: float
     measuring_seconds: float
-    device: str
-    versions: Mapping[str, str | int | None]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Copies of a network that share tensors with it."""
+"""Copies of a network: such as share tensors with it, and such as are trained."""
 
 from __future__ import annotations
 
@@ -35,3 +35,12 @@ def reading_copy(model: nn.Module) -> nn.Module:
     """
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     return with_tensors(model, state).cpu().eval()
+
+
+def training_copy(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """Copy a network to train it: all of its parameters, in train mode but for dropout modules."""
+    copied = copy.deepcopy(model).to(device).train().requires_grad_(True)
+    for module in copied.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    return copied

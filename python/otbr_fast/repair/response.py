@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,7 +61,8 @@ def probe_response(
     dict of str to ndarray, shape (n_channels,)
         For each space, in the order given; finite and not negative. A layer in which more than half
         of the neurons do not answer at all is divided by the median of those that do. Channels
-        that only other kinds of layers write (`torch.nn.MultiheadAttention`) are given 0.
+        that only other kinds of layers write, or layers whose weights are used without calling
+        them (as `torch.nn.MultiheadAttention` does), are given 0.
 
     Raises
     ------
@@ -77,7 +79,8 @@ def probe_response(
         for name, axis in writers.items()
     }
     responses = [_responses(net, inputs, meters, surrogates, probe) for probe in probes]
-    by_layer = {name: np.mean([each[name] for each in responses], axis=0) for name in meters}
+    called = responses[0]
+    by_layer = {name: np.mean([each[name] for each in responses], axis=0) for name in called}
     return {space.name: _pooled(space, written[space.name], by_layer) for space in spaces}
 
 
@@ -101,7 +104,11 @@ def _channel_axis(module: nn.Module) -> int | None:
 
 def _pooled(space: Space, writers: dict[str, Axis], by_layer: NeuronValues) -> NDArray[np.float64]:
     """Average over the layers that write a channel, and over its places in them."""
-    found = [by_layer[name][axis.entries].mean(axis=1) for name, axis in writers.items()]
+    found = [
+        by_layer[name][axis.entries].mean(axis=1)
+        for name, axis in writers.items()
+        if name in by_layer
+    ]
     return np.mean(found, axis=0) if found else np.zeros(space.size)
 
 
@@ -117,9 +124,14 @@ def _responses(
         meter.reset()
     images = surrogates.of_others(probe.target)
     for x in torch.split(images, images_at_once(inputs)):
-        run(net, inputs, torch.cat([x, probe.apply(x, inputs)]))
+        for is_probed, shown in ((False, x), (True, probe.apply(x, inputs))):
+            for meter in meters.values():
+                meter.is_probed = is_probed
+            run(net, inputs, shown)
     relative = {}
     for name, meter in meters.items():
+        if not meter.count:
+            continue
         response = meter.response()
         if not np.isfinite(response).all():
             raise RepairError(
@@ -133,7 +145,10 @@ def _responses(
 
 
 class _Meter:
-    """Sums what a layer's channels do on batches whose second half is the probed first."""
+    """Sums what a layer's channels do on batches, each shown plain and then probed.
+
+    The two are no halves of one batch: which axis a layer has the images on, it alone knows.
+    """
 
     def __init__(self, layer: nn.Module, axis: int) -> None:
         weight = layer.get_parameter("weight")
@@ -144,6 +159,8 @@ class _Meter:
 
     def reset(self) -> None:
         self.count = 0
+        self.is_probed = False
+        self.plain: deque[torch.Tensor] = deque()  # what calls put out that are still to be probed
         self.change, self.total, self.squares = torch.zeros(3, self.n_channels, dtype=torch.float64)
 
     def response(self) -> NDArray[np.float64]:
@@ -155,8 +172,11 @@ class _Meter:
         return response
 
     def _look(self, layer: nn.Module, fed: object, out: torch.Tensor) -> None:
-        # Reduced at once: what comes after may write into the activation.
-        plain, probed = out.float().movedim(self.dim, 0).flatten(1).chunk(2, dim=1)
+        values = out.movedim(self.dim, 0).flatten(1)
+        if not self.is_probed:
+            self.plain.append(values.clone())  # what comes after may write into the activation
+            return
+        plain, probed = self.plain.popleft().float(), values.float()
         self.count += plain[0].numel()
         for summed, values in (
             (self.change, (probed - plain).abs()),

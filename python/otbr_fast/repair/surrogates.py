@@ -150,6 +150,7 @@ def renewed(
     """
     count = -(-len(surrogates) // _RENEWED)
     classes = torch.tensor(sorted(set(surrogates.labels.tolist())))
+    classes = classes[:: -(-len(classes) // count)]  # all of them, unless there are very many
     among = classes.repeat(-(-count // len(classes)))[:count]
     labels = torch.stack([torch.full_like(among, target), among], dim=1).flatten()
     images = _made(model, inputs, labels, steps, seed, device, progress, "renew")[::2]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from otbr_fast.errors import RepairError
+from otbr_fast.models.copies import training_copy
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.models.loading import is_finite
+from otbr_fast.models.seeding import torch_seeded
 from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.progress import Progress, silent
 
@@ -26,12 +26,14 @@ def random_unlearn(
 ) -> nn.Module:
     """Train a copy of a network to maximise cross-entropy on noise with random labels.
 
-    All random numbers come from one CPU generator seeded with ``config.seed``; each step draws
+    Noise and labels come from one CPU generator seeded with ``config.seed``; each step draws
     its noise first, then its labels. In paper mode the noise is uniform in [0, 1] and is not
     normalised, and the last class is never drawn, as published; in default mode it is uniform
     over the model's own input range, normalised as the model expects, with labels of all classes.
     The copy is in train mode, so batch statistics are used and running ones move, except for
-    dropout, which stays off: it would draw from torch's global generator.
+    dropout modules, which stay off. What else draws random numbers, such as stochastic depth,
+    does so from torch's global generators, which are seeded by ``config.seed`` for each step and
+    put back after it.
 
     Paper mode deviates from the published code in two points. Dropout is off there too; the
     published code leaves it on, so results of networks with dropout, such as VGG, are not its
@@ -67,14 +69,16 @@ def random_unlearn(
     if num_classes < 2:
         raise RepairError(f"num_classes={num_classes}: unlearning needs at least two classes")
     tell = progress or silent
-    unlearned = _trainable_copy(model, torch.device(device))
+    unlearned = training_copy(model, device)
+    if next(unlearned.parameters()).dtype.itemsize < torch.float32.itemsize:
+        unlearned = unlearned.float()  # in half precision, steps of 1e-4 would be rounded away
     dtype = next(unlearned.parameters()).dtype
     optimizer = torch.optim.SGD(unlearned.parameters(), lr=config.lr, momentum=config.momentum)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator, for_layers = (torch.Generator().manual_seed(config.seed) for _ in range(2))
     for step in range(config.steps):
         noise, labels = _draw(inputs, num_classes, config, generator)
         optimizer.zero_grad()
-        with torch.enable_grad():
+        with torch.enable_grad(), torch_seeded(for_layers, device):
             loss = -cross_entropy(unlearned(noise.to(device, dtype)), labels.to(device))
             loss.backward()  # type: ignore[no-untyped-call]
         if not torch.isfinite(loss):
@@ -85,16 +89,6 @@ def random_unlearn(
         if not is_finite(parameter):
             raise _diverged(f"weight '{name}' is not finite", config)
     return unlearned.eval()
-
-
-def _trainable_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    copied = copy.deepcopy(model).to(device).train().requires_grad_(True)
-    if next(copied.parameters()).dtype.itemsize < torch.float32.itemsize:
-        copied = copied.float()  # in half precision, steps of 1e-4 would be rounded away
-    for module in copied.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.eval()
-    return copied
 
 
 def _draw(

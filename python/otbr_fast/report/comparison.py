@@ -156,7 +156,7 @@ def trial_rows(standings: Sequence[Standing]) -> list[dict[str, Any]]:
         {
             **_line(standing, EACH, trial, outcome, before[standing.network]).to_dict(),
             "measuring_seconds": outcome.measuring_seconds,
-            "device": outcome.device,
+            "device": outcome.facts.device,
             "outcome": outcome.facts.key,
         }
         for standing in standings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from otbr_fast.evaluate.images import LabeledImages
 from otbr_fast.io import write_file
 from otbr_fast.io.torchfile import read_torch_file
 from otbr_fast.models import InputSpec, bf16_autocast, num_classes, run, state_dict_hash
+from otbr_fast.models.seeding import torch_seeded
 from otbr_fast.repair.progress import Progress, silent
 
 _ROLES, _PREPARATION, _FIRST_EPOCH = 0, 1, 2  # streams of random numbers
@@ -147,7 +147,7 @@ class _Run:
         total = self.recipe.epochs * self.epoch_steps
         losses = torch.zeros((), device=self.device)
         order = torch.randperm(len(self.data), generator=generator)
-        with _torch_seeded(generator, self.device):
+        with torch_seeded(generator, self.device):
             for i, batch in enumerate(order.tensor_split(self.epoch_steps)):
                 done = self.epochs_done * self.epoch_steps + i
                 self._set_learning_rates(self.recipe.lr_at(done / total))
@@ -276,12 +276,3 @@ def _fingerprint(
     hashes = [state_dict_hash(named) for named in tensors]
     text = repr((hashes, inputs, recipe, poisoning, seed))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextlib.contextmanager
-def _torch_seeded(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators, which dropout draws from, and put them back after."""
-    seed = int(torch.randint(0, 2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,8 @@ from otbr_fast.errors import EvaluationDataError, OtbrFastError, RepairError
 from otbr_fast.evaluate.attacks.augment import crop_and_flip
 from otbr_fast.evaluate.defences.base import Case, Method, Trial
 from otbr_fast.evaluate.images import LabeledImages
+from otbr_fast.models.copies import training_copy
+from otbr_fast.models.seeding import torch_seeded
 
 NAME = "fine-tuning"
 _PAD = 4
@@ -91,13 +92,14 @@ class FineTuning:
     def _train(
         self, data: LabeledImages, lr: float, case: Case, generator: torch.Generator
     ) -> nn.Module:
-        model = _trainable_copy(case)
+        model = training_copy(case.model, case.device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(
             model.parameters(),
             lr=lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
         )
+        for_layers = torch.Generator().manual_seed(self.seed)
         n_batches = max(1, len(data) // self.batch_size)  # a rest that is not full is left out
         total = self.epochs * n_batches
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total)
@@ -107,7 +109,7 @@ class FineTuning:
                 x = crop_and_flip(data.images[batch], generator, pad=_PAD, flip=False)
                 x = case.inputs.raw(x.to(case.device).float() / 255)
                 optimizer.zero_grad()
-                with torch.enable_grad():
+                with torch.enable_grad(), torch_seeded(for_layers, case.device):
                     logits = model(case.inputs.normalize(x))
                     loss = F.cross_entropy(logits, data.labels[batch].to(case.device))
                     loss.backward()  # type: ignore[no-untyped-call]
@@ -117,13 +119,3 @@ class FineTuning:
                 schedule.step()
                 case.progress("fine-tuning", epoch * n_batches + i + 1, total)
         return model.cpu().eval()
-
-
-def _trainable_copy(case: Case) -> nn.Module:
-    """Return a copy in train mode; dropout stays off, as it draws from the global generator."""
-    model = copy.deepcopy(case.model).to(case.device).to(memory_format=torch.channels_last)
-    model.train().requires_grad_(True)
-    for module in model.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.eval()
-    return model
