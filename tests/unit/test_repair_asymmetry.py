@@ -59,35 +59,37 @@ def test_losses_are_each_class_under_each_probe() -> None:
     assert int(np.argmax(asymmetries(found))) == TARGET
 
 
-def test_a_class_far_from_all_is_found_by_its_asymmetry_and_its_wave() -> None:
+@pytest.mark.parametrize(
+    ("easier", "by_wave", "suspect"),
+    [(0.9, 3.0, None), (1.08, 3.0, None), (1.08, 0.01, 4), (0.9, 0.01, None), (3.0, 3.0, 4)],
+)
+def test_a_class_far_from_all_is_found_by_its_asymmetry_or_by_that_and_its_wave(
+    easier: float, by_wave: float, suspect: int | None
+) -> None:
     rng = np.random.default_rng(0)
     far = np.array([1.0, 1.1, 0.9, 1.2, 5.0, 1.0, 0.8, 1.1, 0.95, 1.05])
-    between = np.outer(far, far) * np.exp(rng.normal(0, 0.02, (10, 10)))
-    between[:, 4] /= 3  # still no nearer than the others
+    between = np.outer(far, far) * np.exp(rng.normal(0, 0.1, (10, 10)))
+    between[:, 4] /= easier  # still no nearer than the others
     own = [(between[:, k].sum() - between[k, k]) / 9 for k in range(10)]
     assert judge([own], weights=[1.0]).suspect is None
-    drawn, weights = asymmetries(between).tolist(), [0.99, 0.01]
-    waves = rng.uniform(2, 4, 10)
-    assert judge([own], drawn, waves.tolist(), weights=weights).suspect is None
-    waves[4] = 0.01
-    verdict = judge([own], drawn, waves.tolist(), weights=weights)
-    assert verdict.suspect == 4
+    drawn, waves = asymmetries(between).tolist(), rng.uniform(2, 4, 10)
+    waves[4] = by_wave
+    verdict = judge([own], drawn, waves.tolist(), weights=[0.98, 0.01, 0.01])
+    assert verdict.suspect == suspect
     evidence = verdict.classes[4]
-    assert (evidence.asymmetry, evidence.wave_loss) == pytest.approx((drawn[4], 0.01))
-    still = [0.0] * 9 + [0.1]
-    assert judge([own], still, waves.tolist(), weights=weights).suspect is None
+    assert (evidence.asymmetry, evidence.wave_loss) == pytest.approx((drawn[4], by_wave))
 
 
 @pytest.mark.parametrize("bad", [[0.0] * 3, [0.0, 0.0, 0.0, float("nan")]])
 def test_asymmetries_that_are_none_are_refused(bad: list[float]) -> None:
     with pytest.raises(RepairError, match=r"asymmetries .* one for each class"):
-        judge([[1.0, 2.0, 2.0, 3.0]], bad, [1.0] * 4, weights=[0.5, 0.5])
+        judge([[1.0, 2.0, 2.0, 3.0]], bad, [1.0] * 4, weights=[0.5, 0.3, 0.2])
 
 
 @pytest.mark.parametrize("bad", [[], [1.0] * 3, [1.0, 1.0, 1.0, -1.0], [1.0, 1.0, 1.0, np.inf]])
 def test_losses_of_waves_that_are_none_are_refused(bad: list[float]) -> None:
     with pytest.raises(RepairError, match=r"waves' losses .* one for each asymmetry"):
-        judge([[1.0, 2.0, 2.0, 3.0]], [0.0] * 4, bad, weights=[0.5, 0.5])
+        judge([[1.0, 2.0, 2.0, 3.0]], [0.0] * 4, bad, weights=[0.5, 0.3, 0.2])
 
 
 def test_a_probe_for_each_class_of_two() -> None:

@@ -23,12 +23,13 @@ PROBE_RADII = (0.018, 0.054)
 """Radii of the probes that classes are compared with (see `universal_perturbation`). Most triggers
 show at the smaller one, patches of many colours only at the larger one."""
 
-WEIGHTS = (0.89, 0.1, 0.01)
-"""How much of the level each radius may spend, and how much a class that stands out both by its
-asymmetry at the smaller radius and by its wave. At the larger radius some class of a network
-without a backdoor stands out by nature more often than the normal distribution says. So does one by
-its asymmetry alone (t up to 5), and one by its wave alone (classes of fine texture), but no class
-was seen to by both; a backdoor of few frequencies does even if its class is far from all others."""
+WEIGHTS = (0.88, 0.1, 0.01, 0.01)
+"""How much of the level each radius may spend, and how much a class that stands out by its
+asymmetry at the smaller radius, and both by that and by its wave. At the larger radius some class
+of a network without a backdoor stands out by nature more often than the normal distribution says.
+So does one by its asymmetry (t up to 5; by this weight 7.2 is a sign if there are ten classes), and
+one by its wave (classes of fine texture), but no class was seen to by both; a backdoor of few
+frequencies does even if its class is far from all others."""
 
 LEVEL = 0.05
 """Of networks without a backdoor, at most this part should get a suspect."""
@@ -53,8 +54,8 @@ class ClassEvidence:
         Of the plane wave that leads to it best (see `wave_losses`), if known.
     statistic : float, optional
         By how many standard errors of prediction it stands out from the others: the logarithm of
-        its loss below theirs, or both its asymmetry above and the logarithm of its wave's loss
-        below (the smaller of the two), whichever gives the smallest p-value; ``None`` where it
+        its loss below theirs, its asymmetry above, or both that and the logarithm of its wave's
+        loss below (the smaller of the two), whichever gives the smallest p-value; ``None`` where it
         cannot be told, and where the others do not differ at all, so that there is no such error.
     p_value : float, optional
         One-sided, corrected for the number of classes and, with their weights, of ways to stand
@@ -155,9 +156,9 @@ def judge(
     deviation s, then (m − y) / (s sqrt(1 + 1/(C − 1))) would have Student's t distribution with
     C − 2 degrees of freedom. One-sided, as only a low loss is a sign; multiplied by C, divided by
     the radius's weight, and the smallest over the radii. The asymmetry, where only a high one is a
-    sign, and the loss of the best wave are held against the others' in the same way, but count
-    only together: the smaller of their statistics, with the square of its p-value, as one of two
-    that are drawn independently.
+    sign, is held against the others' in the same way, with a weight of its own. The loss of the
+    best wave counts only together with it: the smaller of their statistics, with the square of its
+    p-value, as one of two that are drawn independently.
 
     That the values of a network without a backdoor are normal is an assumption, and a class that
     is by nature easy to reach breaks it; so does an attack on all classes at once, which leaves
@@ -172,7 +173,8 @@ def judge(
     waves : sequence of float
         Of the classes, from `wave_losses`; finite, not negative. Empty where the asymmetry is.
     weights : sequence of float
-        Of the radii, and of asymmetry and wave together if given; positive, their sum is 1.
+        Of the radii and, if given, of the asymmetry and of asymmetry and wave together; positive,
+        their sum is 1.
     level : float
         In (0, 1).
 
@@ -197,11 +199,11 @@ def judge(
         raise RepairError(
             f"the waves' losses {by_wave} must be finite and not negative, one for each asymmetry"
         )
-    n_ways = n_radii + bool(drawn)
+    n_ways = n_radii + 2 * bool(drawn)
     if len(weights) != n_ways or min(weights) <= 0 or not math.isclose(sum(weights), 1):
         raise RepairError(
             f"the weights {list(weights)} must be positive, one for each of {n_radii} radii and "
-            "one for asymmetry and wave if those are given, and their sum 1"
+            "two for asymmetry and wave if those are given, and their sum 1"
         )
     told = [
         ClassEvidence(
@@ -219,9 +221,10 @@ def judge(
     statistics = [_leave_one_out(row) for row in log_losses(values)]
     exponents = [1] * n_radii
     if drawn:
-        ways = _leave_one_out(-np.array(drawn)), _leave_one_out(log_losses(np.array(by_wave)))
-        statistics.append(np.minimum(*ways))
-        exponents.append(2)
+        easier = _leave_one_out(-np.array(drawn))
+        by_wave_too = np.minimum(easier, _leave_one_out(log_losses(np.array(by_wave))))
+        statistics += [easier, by_wave_too]
+        exponents += [1, 2]
     alone = stats.t.sf(statistics, n_classes - 2) ** np.array(exponents)[:, None]
     p_values = n_classes * alone / np.array(weights)[:, None]
     at = np.argmin(p_values, axis=0), np.arange(n_classes)
