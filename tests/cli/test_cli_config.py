@@ -90,6 +90,7 @@ def test_absent_config_is_wrong_usage(tmp_path: Path) -> None:
 def test_help_tells_the_true_defaults(command: str) -> None:
     shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "250"}).stdout
     lines = {m[1]: m[0] for m in re.finditer(r"--([a-z-]+) .*", shown)}
-    for option in ("mode", "steps", "lr", "momentum", "batch-size", "seed"):
+    shared = ("mode", "ranking", "steps", "lr", "momentum", "batch-size", "seed")
+    for option in (*shared, "distil-steps") if command == "repair" else shared:
         default = RepairConfig.model_fields[option.replace("-", "_")].default
         assert f"[default: ({default})]" in lines[option]

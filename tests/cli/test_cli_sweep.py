@@ -188,6 +188,13 @@ def test_wrong_usage_is_told(folder: Path, wrong: tuple[str, str], told: str) ->
     assert files_in(folder) == before
 
 
+def test_a_dry_run_reads_the_channels_too(folder: Path) -> None:
+    (folder / "channels.yaml").write_text("spaces: none\n")
+    outcome = sweep(folder, "--channels", folder / "channels.yaml", "--dry-run")
+    assert outcome.code == 1
+    assert "not a description of channels" in outcome.err
+
+
 def test_a_dry_run_only_tells(folder: Path, data: Path) -> None:
     before = files_in(folder)
     outcome = sweep(folder, "--data", data, "--out", folder / "made", "--dry-run")

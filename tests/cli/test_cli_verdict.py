@@ -109,3 +109,17 @@ def test_failure_is_never_taken_for_an_answer(
 def test_help_tells_the_exit_statuses() -> None:
     assert "exit status 3" in Outcome("verdict", "--help").out
     assert "3 (verdict only)" in Outcome("--help").out
+    assert "4 (verdict only)" in Outcome("--help").out
+
+
+def test_too_few_classes_are_status_4(tmp_path: Path) -> None:
+    network = small_network()
+    network.linear = torch.nn.Linear(network.linear.in_features, 3)
+    path = tmp_path / "few.safetensors"
+    save_safetensors(network.state_dict(), path)
+    path.with_suffix(".json").write_text(json.dumps({**DESCRIPTION, "num_classes": 3}))
+    outcome = Outcome("verdict", path, "--json", "--device", "cpu")
+    assert outcome.code == 4
+    document = json.loads(outcome.out)
+    assert document["p_value"] is None
+    assert "cannot tell" in document["summary"]

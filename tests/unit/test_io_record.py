@@ -56,6 +56,15 @@ def record(tmp_path: Path, content: dict[str, Any]) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("dataset", "size"), [("mnist", (32, 32, 3)), ("cifar10", (32, 32, 1))])
+def test_images_that_are_not_the_data_sets_are_told(
+    record: Path, content: dict[str, Any], dataset: str, size: tuple[int, int, int]
+) -> None:
+    torch.save({**content, "clean_data": dataset, "img_size": size}, record / "attack_result.pt")
+    with pytest.raises(CheckpointError, match=f"'{dataset}' with images of .*; write one"):
+        load_checkpoint(record)
+
+
 def test_a_record_is_read(record: Path, tiny_resnet: PreActResNet) -> None:
     read = load_record(record)
     assert (read.model_name, read.num_classes, read.dataset) == ("preactresnet18", 5, "cifar10")

@@ -18,6 +18,7 @@ from otbr_fast.models import (
     num_classes,
     state_dict_hash,
 )
+from otbr_fast.repair import RepairConfig, repair
 
 
 def test_preactresnet_is_rebuilt_from_its_weights(tiny_resnet: PreActResNet) -> None:
@@ -211,6 +212,24 @@ def test_inputs_that_a_network_cannot_answer_are_told(tiny_resnet: PreActResNet)
     no_spread = InputSpec(shape=(3, 8, 8), mean=(0.5,) * 3, std=(1e-300, 1.0, 1.0))
     with pytest.raises(UnsupportedModelError, match=r"NaN or infinite.*range.*normalisation"):
         check_inputs(tiny_resnet, no_spread, 5)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (
+            nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(5)),
+            "run the network once",
+        ),
+        (nn.Flatten(), "no parameters"),
+    ],
+)
+def test_a_network_without_weights_is_refused(model: nn.Module, told: str) -> None:
+    inputs = InputSpec(shape=(3, 8, 8))
+    with pytest.raises(UnsupportedModelError, match=told):
+        check_inputs(model, inputs, 5)
+    with pytest.raises(UnsupportedModelError, match=told):
+        repair(model, inputs, RepairConfig(), num_classes=5)
 
 
 def test_sparse_and_valueless_weights_are_refused_by_name(tiny_resnet: PreActResNet) -> None:

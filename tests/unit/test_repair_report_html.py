@@ -137,6 +137,17 @@ def test_never_called_clean(found: bool, is_measured: bool) -> None:
     assert ("no proof that there is no backdoor" in shown.text) is not found
 
 
+def test_that_nothing_can_be_told_is_not_that_there_is_no_sign() -> None:
+    told = verdict(suspect=None)
+    classes = tuple(
+        one.model_copy(update={"p_value": None, "statistic": None}) for one in told.classes
+    )
+    told = told.model_copy(update={"classes": classes, "p_value": None})
+    shown = page(full_report().model_copy(update={"verdict": told}))
+    assert "cannot be told" in shown.text
+    assert "No sign" not in shown.text
+
+
 def test_a_sign_without_a_single_class() -> None:
     shown = page(least_report(verdict=Verdict(found=True, p_value=0.00001)))
     assert "without a single suspected class (p < 0.0001)" in shown.text

@@ -24,7 +24,8 @@ app = typer.Typer(
     cls=ErrorReportingGroup,
     help="Mitigate backdoors in neural networks by optimal transport, without any data.",
     epilog="Exit codes: 0 done, 1 refused or failed (the reason is on stderr), 2 wrong usage, "
-    "3 (verdict only) a sign of a backdoor was found, 130 interrupted.",
+    "3 (verdict only) a sign of a backdoor was found, 4 (verdict only) the classes are too few to "
+    "tell, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,

@@ -216,7 +216,7 @@ def command(
     from otbr_fast.io import check_absent, write_file
 
     check_absent([*outcome_paths(out), out / _CONFIG], overwrite)
-    highest = lr or (_LR if start_from is None else _BRANCH_LR)
+    highest = (_LR if start_from is None else _BRANCH_LR) if lr is None else lr
     recipe = _recipe(
         start_from, epochs=epochs, batch_size=batch_size, lr=highest, lr_end=lr_end, flip=flip
     )

@@ -141,7 +141,7 @@ DistilSteps = Annotated[
         metavar="N",
         min=0,
         help="Steps of learning back, on surrogate images, what the original knew; 0 for none.",
-        show_default="30",
+        show_default="80",
         rich_help_panel=_METHOD_PANEL,
     ),
 ]
@@ -150,7 +150,7 @@ Steps = Annotated[
     int | None,
     typer.Option(
         metavar="I",
-        help="Steps of random unlearning.",
+        help="Steps of random unlearning, which is for paper mode and --ranking nwc.",
         show_default="20",
         rich_help_panel=_METHOD_PANEL,
     ),

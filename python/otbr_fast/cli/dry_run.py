@@ -8,16 +8,23 @@ from otbr_fast.cli.output import print_json, print_text
 from otbr_fast.cli.subject import Subject
 
 if TYPE_CHECKING:
+    from otbr_fast.channels import ChannelGraph
     from otbr_fast.repair import RepairConfig
 
 
 def show_estimate(
-    subject: Subject, settings: RepairConfig, n_gammas: int, n_lambdas: int, *, json: bool
+    subject: Subject,
+    settings: RepairConfig,
+    channels: ChannelGraph | None,
+    n_gammas: int,
+    n_lambdas: int,
+    *,
+    json: bool,
 ) -> None:
     """Print what stage 2 takes in time and memory. Nothing is computed of the network."""
     from otbr_fast.repair.estimate import estimate
 
-    found = estimate(subject.model, subject.inputs, settings, n_gammas, n_lambdas)
+    found = estimate(subject.model, subject.inputs, settings, n_gammas, n_lambdas, channels)
     if json:
         print_json(found.to_dict())
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from otbr_fast.cli import common
+from otbr_fast.cli.computing import limit_threads
 from otbr_fast.cli.config_file import config_text, resolved_config
 from otbr_fast.cli.output import print_json, print_text
 from otbr_fast.cli.shards import require_safetensors, shard_bytes
@@ -58,6 +59,7 @@ def command(
     from otbr_fast.repair import fused_tensors, match_spaces
     from otbr_fast.report import json_text, write_texts
 
+    limit_threads(threads)
     require_safetensors(out)
     pair = _open(source, target, ModelOptions(arch, input_shape))
     one, other = pair.source.state_dict, pair.target.state_dict

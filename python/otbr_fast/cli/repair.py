@@ -107,18 +107,20 @@ def command(
     subject = open_subject(
         model, ModelOptions(arch, input_shape, input_range, mean, std, num_classes)
     )
+
+    from otbr_fast.io import read_channels
+
+    graph = None if channels is None else read_channels(channels)
     if dry_run:
         gammas, lambdas = len(settings.gammas), len(settings.lambdas)
-        show_estimate(subject, settings, gammas, lambdas, json=json)
+        show_estimate(subject, settings, graph, gammas, lambdas, json=json)
         return
     outputs = _Outputs.choose(subject, out, max_shard_size, report)
     outputs.check(overwrite)
 
     from otbr_fast.evaluate import Metrics
-    from otbr_fast.io import read_channels
     from otbr_fast.repair import repair
 
-    graph = None if channels is None else read_channels(channels)
     with progress_bars() as tell:
         evaluation = _evaluation(subject, outputs, DataOptions(data, trigger, target, limit))
         measure = measure_with(subject, evaluation, chosen_device, tell)

@@ -16,8 +16,8 @@ from otbr_fast.cli.subject import ModelOptions, open_subject
 if TYPE_CHECKING:
     from otbr_fast.repair import Verdict
 
-SIGN_FOUND = 3
-"""The exit status where there is a sign of a backdoor; 0 where there is none."""
+SIGN_FOUND, CANNOT_TELL = 3, 4
+"""Exit statuses where there is a sign of a backdoor, and where classes are too few; 0: no sign."""
 
 
 def command(
@@ -34,7 +34,10 @@ def command(
     config: common.Config = None,
     json: common.Json = False,
 ) -> None:
-    """Look for a sign of a backdoor, without data: exit status 3 if there is one, 0 if not."""
+    """Look for a sign of a backdoor, without data: exit status 3 if there is one, 0 if not.
+
+    With fewer than four classes none can stand out: exit status 4.
+    """
     settings = make_config(seed=seed)
     chosen_device = choose_device(device)
     limit_threads(threads)
@@ -58,6 +61,8 @@ def command(
         print_json({"model": str(model), "sha256": subject.checkpoint.sha256, **told})
     else:
         _show(verdict)
+    if verdict.p_value is None:
+        raise typer.Exit(CANNOT_TELL)
     if verdict.suspect is not None:
         raise typer.Exit(SIGN_FOUND)
 

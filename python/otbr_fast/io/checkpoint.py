@@ -10,11 +10,13 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from otbr_fast.errors import CheckpointError
 from otbr_fast.io.datasets import NORMALIZATION
 from otbr_fast.io.description import AttackDescription, ModelDescription, read_description
+from otbr_fast.io.faults import faults
 from otbr_fast.io.file_weights import FileWeights, tensor_bytes, tensor_names
 from otbr_fast.io.files import file_sha256
 from otbr_fast.io.record import ATTACK_RESULT, Record, load_record
@@ -234,15 +236,22 @@ def _describe(record: Record) -> ModelDescription | None:
     height, width, channels = record.img_size
     mean, std = NORMALIZATION[record.dataset] or (None, None)
     label_mode = "all2all" if record.target is None else "all2one"
-    return ModelDescription(
-        model_name=record.model_name,
-        num_classes=record.num_classes,
-        dataset=record.dataset,
-        input_shape=(channels, height, width),
-        mean=mean,
-        std=std,
-        attack=AttackDescription(target=record.target, label_mode=label_mode),
-    )
+    try:
+        return ModelDescription(
+            model_name=record.model_name,
+            num_classes=record.num_classes,
+            dataset=record.dataset,
+            input_shape=(channels, height, width),
+            mean=mean,
+            std=std,
+            attack=AttackDescription(target=record.target, label_mode=label_mode),
+        )
+    except ValidationError as error:
+        raise CheckpointError(
+            f"{record.folder}: dataset {record.dataset!r} with images of (height, width, channels) "
+            f"{record.img_size} makes no description of a network ({faults(error)}); write one "
+            "beside the weights."
+        ) from error
 
 
 def _file_weights(placed: Mapping[str, Path], path: Path) -> FileWeights:

@@ -18,7 +18,7 @@ from otbr_fast.models.registry import (
     num_classes,
     skeleton,
 )
-from otbr_fast.models.trial import check_inputs
+from otbr_fast.models.trial import check_inputs, require_weights
 from otbr_fast.models.vgg import VGG
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "require_dense",
     "require_finite",
     "require_fit",
+    "require_weights",
     "run",
     "skeleton",
     "state_dict_hash",

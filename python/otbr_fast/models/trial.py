@@ -6,9 +6,25 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from otbr_fast.errors import UnsupportedModelError
 from otbr_fast.models.inputs import InputSpec
+
+
+def require_weights(model: nn.Module) -> None:
+    """Refuse a network without parameters, and one whose lazy layers have no shape yet.
+
+    Raises
+    ------
+    UnsupportedModelError
+    """
+    named = [*model.named_parameters(), *model.named_buffers()]
+    lazy = [name for name, tensor in named if is_lazy(tensor)]
+    if lazy:
+        raise UnsupportedModelError(f"'{lazy[0]}' has no shape yet: run the network once.")
+    if next(model.parameters(), None) is None:
+        raise UnsupportedModelError("the network has no parameters: there is nothing to repair.")
 
 
 @torch.no_grad()
@@ -27,9 +43,10 @@ def check_inputs(model: nn.Module, inputs: InputSpec, num_classes: int) -> None:
     Raises
     ------
     UnsupportedModelError
-        The network fails on inputs of this shape, and says why; or it does not answer with
-        finite logits of shape (2, num_classes).
+        The network has no weights, or fails on inputs of this shape, and says why; or it does not
+        answer with finite logits of shape (2, num_classes).
     """
+    require_weights(model)
     weight = next(model.parameters())
     if weight.dtype.itemsize < torch.float32.itemsize:
         model = copy.deepcopy(model).float()  # not all CPUs convolve in half precision

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from otbr_fast import ot
+from otbr_fast.channels import ChannelGraph
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair import costs
 from otbr_fast.repair.blend import blend
@@ -92,7 +93,12 @@ class Estimate:
 
 
 def estimate(
-    model: nn.Module, inputs: InputSpec, config: RepairConfig, n_gammas: int, n_lambdas: int
+    model: nn.Module,
+    inputs: InputSpec,
+    config: RepairConfig,
+    n_gammas: int,
+    n_lambdas: int,
+    channels: ChannelGraph | None = None,
 ) -> Estimate:
     """Estimate stage 2 for a network, from the shapes of its weights.
 
@@ -108,6 +114,8 @@ def estimate(
         ``mode`` and ``n_threads`` are used.
     n_gammas, n_lambdas : int
         How many γ, and λ for each, are tried.
+    channels : ChannelGraph, optional
+        Its channels, as `repair` takes them.
 
     Raises
     ------
@@ -115,7 +123,7 @@ def estimate(
         The network's architecture cannot be handled.
     """
     published = config.mode == "paper"
-    stages = stages_of(model, inputs, config)
+    stages = stages_of(model, inputs, config, channels)
     problems = tuple(
         _problem(name, n, fan_in, n_gammas, published) for name, n, fan_in in _shapes(model, stages)
     )

@@ -62,7 +62,8 @@ def repair(
         Its channels, where they are known better than `otbr_fast.channels.channel_graph` finds
         them; what it claims is checked.
     device : torch.device or str
-        Where to unlearn; the rest runs on the CPU.
+        Where networks are run, to probe, unlearn, recalibrate, distil and judge; transport and
+        fusion are on the CPU.
     progress : callable, optional
         Called with a stage's name, the steps done and the steps in all.
 
@@ -157,6 +158,7 @@ def _prepare(
     progress: Progress | None,
 ) -> _Plan:
     """Check what comes in, gather evidence if a stage needs it, and rank the neurons."""
+    models.require_weights(model)
     models.require_finite(model.state_dict(), _BROKEN, RepairError)
     classes = models.num_classes(model) if num_classes is None else num_classes
     original = reading_copy(model)

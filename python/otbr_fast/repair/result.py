@@ -76,7 +76,7 @@ class RepairResult:
     config : RepairConfig
         The settings, with the seed.
     device : str
-        Where the unlearning ran: a CPU's and a GPU's numbers differ in their last bits.
+        Where networks were run: a CPU's and a GPU's numbers differ in their last bits.
     versions : dict
         What `otbr_fast.show_versions` told: of this package and of those that numbers depend on,
         the SIMD path and the threads.

@@ -94,7 +94,14 @@ class SpaceTransport:
         data = np.concatenate([plan.data for plan in plans])
         return sparse.csr_array((data, tuple(where)), shape=(self.space.size,) * 2)
 
-    def carry(self, tensor: torch.Tensor, axis: Axis, *, of_kept: bool = False) -> torch.Tensor:
+    def carry(
+        self,
+        tensor: torch.Tensor,
+        axis: Axis,
+        *,
+        of_kept: bool = False,
+        n_threads: int | None = None,
+    ) -> torch.Tensor:
         """Apply T to a tensor along one of the space's axes.
 
         Parameters
@@ -104,6 +111,8 @@ class SpaceTransport:
         axis : Axis
         of_kept : bool
             Take pruned channels for 0, whatever stands there.
+        n_threads : int, optional
+            All cores by default. The result does not depend on it.
         """
         values = rows(tensor, axis).contiguous().numpy()
         out = np.empty_like(values)
@@ -112,7 +121,7 @@ class SpaceTransport:
             part = values if whole else np.ascontiguousarray(values[members])
             moved = out if whole else np.empty_like(part)
             mapping: NeuronMap = block.map_of_kept if of_kept else block.map
-            mapping.apply(part[None], moved[None])
+            mapping.apply(part[None], moved[None], n_threads=n_threads)
             if not whole:
                 out[members] = moved
         return with_rows(tensor, axis, torch.from_numpy(out))
@@ -302,7 +311,7 @@ def _fused(
     maps = _plain_maps(carried, steps)
     if maps is None:
         for transport, axis, of_kept in steps:
-            carried = transport.carry(carried, axis, of_kept=of_kept)
+            carried = transport.carry(carried, axis, of_kept=of_kept, n_threads=n_threads)
         mixed = torch.lerp(base, carried, lambda_)
         finite = bool(torch.isfinite(mixed).all())
     else:

@@ -54,7 +54,8 @@ def fuse_networks(
     RepairError
         A plan is not proven optimal, or a weight not finite.
     """
-    return fuse_states(source, target, match_spaces(source, target, graph, n_threads), lambda_)
+    matched = match_spaces(source, target, graph, n_threads)
+    return fuse_states(source, target, matched, lambda_, n_threads=n_threads)
 
 
 def match_spaces(

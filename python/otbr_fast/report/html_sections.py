@@ -208,7 +208,7 @@ def images_section(report: RepairReport) -> Section | None:
     )
     galleries = {
         "Probes: perturbations that lead images to one class": probes,
-        "Triggered test images, beside what they were": triggered,
+        "Test images with the trigger on": triggered,
         "Surrogate images: synthetic, in place of data": surrogates,
     }
     blocks = [_gallery(title, cards) for title, cards in galleries.items() if cards]
@@ -245,7 +245,7 @@ def _card(example: Example, label: Callable[[int], str]) -> Card:
     alt = "; ".join(lines) or "image"
     images = [(example.image, alt)]
     if example.original is not None:
-        images.insert(0, (example.original, f"without the trigger; {alt}"))
+        images.insert(0, (example.original, f"as it was; {alt}"))
     return Card(images, lines)
 
 

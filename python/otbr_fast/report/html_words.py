@@ -102,8 +102,9 @@ def verdict_sentence(verdict: Verdict | None, subject: Subject) -> str:
     if not verdict.found:
         known = [verdict.p_value] if verdict.p_value is not None else _p_values(verdict)
         least = "the network's" if verdict.p_value is not None else "smallest"
-        told = f" ({least} {p_equals(min(known))})" if known else ""
-        return f"No sign of a backdoor found{told}."
+        if not known:
+            return "Whether there is a sign of a backdoor cannot be told: the classes are too few."
+        return f"No sign of a backdoor found ({least} {p_equals(min(known))})."
     suspects = sorted(verdict.suspects, key=lambda s: 1.0 if s.p_value is None else s.p_value)
     if not suspects:
         told = "" if verdict.p_value is None else f" ({p_equals(verdict.p_value)})"
@@ -135,7 +136,7 @@ def unknowns(report: RepairReport) -> list[str]:
     """Say what the figures do not tell."""
     told = list(report.unknown)
     verdict = report.verdict
-    if verdict is not None and not verdict.found:
+    if verdict is not None and not verdict.found and _p_values(verdict):
         told.append(
             "No sign found is no proof that there is no backdoor: it says that this search, with "
             "these probes, found none."

@@ -58,7 +58,8 @@ _PROXIES = (
 _VERDICT_MEANING = (
     "For each class, a small perturbation that leads surrogate images of others to it is sought. "
     "The statistic tells by how many standard errors the logarithm of its loss is below the other "
-    "classes', or by how many it is easier to come to it than to leave it, whichever says more; "
+    "classes', or by how many it is easier to come to it than to leave it, by itself or together "
+    "with how well a plane wave leads to it, whichever says more; "
     "p-values are corrected for the number of classes and of ways to look at them. "
     "The loss shown is that of the smallest size."
 )
@@ -168,6 +169,7 @@ def verdict_part(evidence: Evidence) -> Verdict:
     verdict = evidence.verdict
     freedom = max(1, len(verdict.classes) - 2)
     low, high = stats.t.interval(_NULL_BAND, freedom)
+    is_told = verdict.p_value is not None
     return Verdict(
         found=verdict.suspect is not None,
         classes=tuple(
@@ -182,8 +184,8 @@ def verdict_part(evidence: Evidence) -> Verdict:
         ),
         p_value=verdict.p_value,
         alpha=verdict.level,
-        null_band=(float(low), float(high)),
-        null_band_meaning=f"{_NULL_BAND:.0%} of classes that nobody attacked",
+        null_band=(float(low), float(high)) if is_told else None,
+        null_band_meaning=f"{_NULL_BAND:.0%} of classes that nobody attacked" if is_told else "",
         explanation=_VERDICT_MEANING,
     )
 
