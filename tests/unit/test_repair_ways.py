@@ -89,6 +89,8 @@ def test_where_no_kind_stands_out_there_are_probes_all_the_same() -> None:
         ({0.036: (0.3, 0.0), 0.054: (0.5, 0.1), 0.072: (1.0, 0.35), 0.108: (1.0, 1.0)}, 0.072),
         ({0.036: (0.3, 0.0), 0.054: (0.4, 0.0), 0.072: (0.8, 0.7), 0.108: (0.9, 0.9)}, 0.054),
         ({0.036: (0.1, 0.0), 0.054: (0.2, 0.1), 0.072: (0.5, 0.3), 0.108: (0.6, 0.2)}, 0.108),
+        # The first that leads is clear, and so are two that are larger.
+        ({0.018: (0.95, 0.0), 0.027: (1.0, 0.05), 0.036: (1.0, 0.15), 0.054: (1.0, 0.3)}, 0.036),
     ],
 )
 def test_the_size_by_which_the_suspect_is_clearest_is_taken(

@@ -139,7 +139,17 @@ class _Search:
         tried = self._tried(find, RADII, _WANTED_SUCCESS)
         if not thorough:
             return self._way("dense", find, *tried[-1], RADII[-1])
-        return self._clearest("dense", find, tried, RADII[-1])
+        way = self._clearest("dense", find, tried, RADII[-1])
+        # Of the sizes that lead clearly to the suspect, the largest bears most of the trigger.
+        for size in (size for size in RADII if size > tried[-1][0]):
+            if way.lead < _CLEAR_LEAD:
+                break
+            found = [find(self.suspect, size, _STEPS_TO_JUDGE, self.seed)]
+            larger = self._way("dense", find, size, found, RADII[-1])
+            if larger.lead < _CLEAR_LEAD:
+                break
+            way = larger
+        return way
 
     def patches(self) -> Way | None:
         """Seek the smallest patch, and others of its size; None if all are too small."""
