@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from typing_extensions import Self
 
 Mode = Literal["default", "paper"]
 Ranking = Literal["response", "nwc"]
@@ -89,7 +88,7 @@ class RepairConfig(BaseModel):
     n_threads: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _keep_to_the_paper(self) -> Self:
+    def _keep_to_the_paper(self) -> RepairConfig:
         if self.mode != "paper":
             return self
         if self.gamma == "auto":
@@ -132,6 +131,6 @@ class RepairConfig(BaseModel):
         """Whether to repair even a network without a sign."""
         return self.gamma != "auto" or self.suspect is not None
 
-    def but(self, **changes: object) -> Self:
+    def but(self, **changes: object) -> RepairConfig:
         """Return these settings with some changed, checked again."""
         return self.model_validate({**self.model_dump(exclude_unset=True), **changes})
