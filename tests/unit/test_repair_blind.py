@@ -21,6 +21,7 @@ from otbr_fast.repair import (
     ProxyJudge,
     RepairConfig,
     RepairResult,
+    RepairWarning,
     distil,
     evidence,
     gather_evidence,
@@ -279,6 +280,16 @@ def test_an_error_of_a_candidate_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(pipeline, "distil", diverges)
     with pytest.raises(RepairError, match="diverged"):
+        repair(tiny_network(4, 8, 16), TINY, QUICK.but(suspect=0))
+
+
+def test_candidates_that_gain_nothing_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_it_was(original: nn.Module, *_: Any, **__: Any) -> nn.Module:
+        return original
+
+    monkeypatch.setattr(pipeline, "distil", as_it_was)
+    monkeypatch.setattr(pipeline, "recalibrate", lambda fused, original, *_, **__: original)
+    with pytest.warns(RepairWarning, match=r"score 0\.50\) .* no better than leaving"):
         repair(tiny_network(4, 8, 16), TINY, QUICK.but(suspect=0))
 
 

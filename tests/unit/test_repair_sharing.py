@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -150,6 +151,14 @@ def test_fusing_two_networks_holds_neither(tiny_resnet: PreActResNet) -> None:
     assert state_dict_hash(fused) == state_dict_hash(fuse_networks(other, state, graph, 0.5))
     assert all(1 <= each.most_held <= 4 for each in lent)
     assert len(state) > 50
+
+
+def test_spaces_listed_before_those_their_writers_read_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2))
+    graph = channel_graph(model, (torch.zeros(1, 3),))
+    backwards = replace(graph, spaces=graph.spaces[::-1])
+    with pytest.raises(RepairError, match=r"'2' .* list its spaces in the order"):
+        match_spaces(model.state_dict(), model.state_dict(), backwards)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

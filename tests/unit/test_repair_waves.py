@@ -48,7 +48,7 @@ def test_the_wave_that_is_listened_to_is_found(surrogates: Surrogates, cycles: i
     found = leading_waves(model, INPUTS, surrogates, TARGET, 3, radius=0.05, wanted=0.9)
     probes = found.probes
     assert probes
-    assert found.rivals == 0.5  # without a wave all are taken for class 0, never for class 2
+    assert found.rivals == (1.0, 0.0)  # without a wave all are taken for class 0, never for class 2
     assert all(probe.target == TARGET and probe.success >= 0.9 for probe in probes)
     assert [probe.loss for probe in probes] == sorted(probe.loss for probe in probes)
     best = probes[0].perturbation

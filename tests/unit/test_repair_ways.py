@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from otbr_fast.models import InputSpec
-from otbr_fast.repair import ways
+from otbr_fast.repair import kinds, ways
+from otbr_fast.repair.kinds import stands_out
+from otbr_fast.repair.patch import AREAS
 from otbr_fast.repair.probe import RADII, Probe
 from otbr_fast.repair.surrogates import Surrogates
 from otbr_fast.repair.warp import SHIFTS, warped
@@ -81,6 +83,10 @@ def test_where_no_kind_stands_out_there_are_probes_all_the_same() -> None:
     assert way.held_out
 
 
+def leads_nowhere(*given: object, **_: object) -> Probe:
+    return Probe(int(str(given[3])), 0.0, torch.zeros(INPUTS.shape), 0.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("successes", "radius"),
     [
@@ -102,9 +108,8 @@ def test_the_size_by_which_the_suspect_is_clearest_is_taken(
         return Probe(target, radius, torch.zeros(INPUTS.shape), success, 1 - success)
 
     monkeypatch.setattr(ways, "universal_perturbation", found)
-    monkeypatch.setattr(ways._Search, "patches", lambda _: None)
-    monkeypatch.setattr(ways._Search, "warps", lambda _: None)
-    monkeypatch.setattr(ways._Search, "waves", lambda *_: None)
+    for other in ("patch_perturbation", "warp_perturbation"):
+        monkeypatch.setattr(ways, other, leads_nowhere)
     way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert way.probes[0].radius == radius
     assert way.lead == pytest.approx(successes[radius][0] - successes[radius][1])
@@ -117,15 +122,47 @@ def test_waves_that_act_only_at_their_full_size_are_found(monkeypatch: pytest.Mo
         tried.append(radius)
         leads = radius == RADII[-1]
         probe = Probe(SUSPECT, radius, torch.zeros(INPUTS.shape), 1.0, 0.0)
-        return LeadingWaves((probe,) * leads, (probe,) * leads, 0.25)
+        return LeadingWaves((probe,) * leads, (probe,) * leads, (0.25,) * 9)
 
-    monkeypatch.setattr(ways, "leading_waves", found)
-    monkeypatch.setattr(ways, "_CLEAR_LEAD", 2.0)
+    monkeypatch.setattr(kinds, "leading_waves", found)
+    monkeypatch.setattr(kinds, "CLEAR_LEAD", 2.0)
     way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert tried[-1] == RADII[-1]
     assert len(set(tried)) == len(tried)
     assert way.kind == "wave"
     assert way.lead == 0.75
+
+
+def test_kinds_are_compared_where_few_are_led_to_other_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Patches have the larger lead in the end, but warps lead to no other class at first."""
+    led = {
+        "radius": {RADII[-2]: (0.5, 0.2, 0.3), RADII[-1]: (1.0, 0.5, 0.9)},
+        "area": {AREAS[1]: (0.5, 0.0, 0.2), AREAS[2]: (1.0, 0.1, 0.2)},
+        "shift": {SHIFTS[1]: (0.4, 0.0, 0.02), SHIFTS[2]: (0.7, 0.1, 0.3)},
+    }
+
+    def found(*given: object, **settings: float) -> Probe:
+        target = int(str(given[3]))
+        name = next(name for name in led if name in settings)
+        to_suspect, even, odd = led[name].get(settings[name], (0.0, 0.0, 0.0))
+        success = to_suspect if target == SUSPECT else odd if target % 2 else even
+        return Probe(target, settings[name], torch.zeros(INPUTS.shape), success, 1 - success)
+
+    for kind in ("universal_perturbation", "patch_perturbation", "warp_perturbation"):
+        monkeypatch.setattr(ways, kind, found)
+    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    assert way.kind == "warp"
+    assert way.probes[0].radius == SHIFTS[2]
+    assert way.lead == pytest.approx(0.7 - (4 * 0.1 + 5 * 0.3) / 9)
+
+
+def test_standing_out() -> None:
+    assert stands_out(0.6, [0.1, 0.3]) == pytest.approx(0.4 / (0.2 / math.sqrt(2) + 0.02))
+    assert stands_out(0.6, [0.2]) == pytest.approx(0.4)
+    assert stands_out(0.6, []) == 0.6
+    assert stands_out(0.6, [0.0] * 9) == pytest.approx(30)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from otbr_fast.repair.fuse import (
     transport_layers,
     transport_selections,
 )
+from otbr_fast.repair.kinds import Way
 from otbr_fast.repair.nwc import NeuronValues, mass, neuron_weight_changes, round_as_published
 from otbr_fast.repair.patch import patch_perturbation
 from otbr_fast.repair.pipeline import repair, sweep
@@ -43,7 +44,7 @@ from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classes
 from otbr_fast.repair.warp import warp_perturbation
 from otbr_fast.repair.waves import LeadingWaves, leading_waves, wave_losses
-from otbr_fast.repair.ways import Way, easiest_way
+from otbr_fast.repair.ways import easiest_way
 
 __all__ = [
     "PUBLISHED_GAMMAS",

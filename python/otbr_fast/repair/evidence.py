@@ -11,12 +11,13 @@ from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.asymmetry import asymmetries, losses_between
 from otbr_fast.repair.config import RepairConfig
+from otbr_fast.repair.kinds import KindName
 from otbr_fast.repair.probe import Probe
 from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.verdict import Verdict, judge, probe_classes
 from otbr_fast.repair.waves import wave_losses
-from otbr_fast.repair.ways import Kind, easiest_way
+from otbr_fast.repair.ways import easiest_way
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Evidence:
     suspect: int
     probes: tuple[Probe, ...]
     held_out: tuple[Probe, ...]
-    kind: Kind
+    kind: KindName
     lead: float
 
 

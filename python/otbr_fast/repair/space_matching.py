@@ -78,7 +78,7 @@ def match_spaces(
         if not ready:
             raise RepairError(
                 f"the channels of '{space.name}' are written only by layers that read channels "
-                "which come later; match it by hand"
+                "which the graph lists later: list its spaces in the order they are computed in"
             )
         pairs = [
             (

@@ -34,13 +34,13 @@ class LeadingWaves:
         At most four, those of the least loss first; empty if no wave leads enough.
     between : tuple of Probe
         The best of them, an eighth of a period to both sides: waves that were not tried.
-    rivals : float
-        The success of other classes' best waves, on average.
+    rivals : tuple of float
+        The success of each other class's best wave.
     """
 
     probes: tuple[Probe, ...]
     between: tuple[Probe, ...]
-    rivals: float
+    rivals: tuple[float, ...]
 
 
 def leading_waves(
@@ -106,7 +106,7 @@ def leading_waves(
     ]
     rivals = np.delete(successes.max(axis=0, initial=0.0), target)
     return LeadingWaves(
-        tuple(found for _, found in leading), tuple(map(probe, between)), float(rivals.mean())
+        tuple(found for _, found in leading), tuple(map(probe, between)), tuple(map(float, rivals))
     )
 
 
