@@ -192,25 +192,14 @@ def judge(
     """
     values = _checked(losses)
     n_radii, n_classes = values.shape
-    drawn, by_wave = list(map(float, asymmetry)), list(map(float, waves))
-    if drawn and (len(drawn) != n_classes or not np.isfinite(drawn).all()):
-        raise RepairError(f"the asymmetries {drawn} must be finite, one for each class")
-    if len(by_wave) != len(drawn) or not all(0 <= loss < math.inf for loss in by_wave):
-        raise RepairError(
-            f"the waves' losses {by_wave} must be finite and not negative, one for each asymmetry"
-        )
-    n_ways = n_radii + 2 * bool(drawn)
-    if len(weights) != n_ways or min(weights) <= 0 or not math.isclose(sum(weights), 1):
-        raise RepairError(
-            f"the weights {list(weights)} must be positive, one for each of {n_radii} radii and "
-            "two for asymmetry and wave if those are given, and their sum 1"
-        )
+    given = _checked_asymmetry(asymmetry, waves, n_classes)
+    _check_weights(weights, n_radii, with_asymmetry=given is not None)
     told = [
         ClassEvidence(
             target=k,
             losses=tuple(map(float, values[:, k])),
-            asymmetry=drawn[k] if drawn else None,
-            wave_loss=by_wave[k] if by_wave else None,
+            asymmetry=None if given is None else float(given[0][k]),
+            wave_loss=None if given is None else float(given[1][k]),
             statistic=None,
             p_value=None,
         )
@@ -220,10 +209,9 @@ def judge(
         return Verdict(tuple(told), int(np.argmin(values[0])), None, level)
     statistics = [_leave_one_out(row) for row in log_losses(values)]
     exponents = [1] * n_radii
-    if drawn:
-        easier = _leave_one_out(-np.array(drawn))
-        by_wave_too = np.minimum(easier, _leave_one_out(log_losses(np.array(by_wave))))
-        statistics += [easier, by_wave_too]
+    if given is not None:
+        easier, by_wave = _leave_one_out(-given[0]), _leave_one_out(log_losses(given[1]))
+        statistics += [easier, np.minimum(easier, by_wave)]
         exponents += [1, 2]
     alone = stats.t.sf(statistics, n_classes - 2) ** np.array(exponents)[:, None]
     p_values = n_classes * alone / np.array(weights)[:, None]
@@ -241,6 +229,33 @@ def judge(
     best = int(np.argmin(p_values[at]))
     smallest = min(1.0, float(p_values[at][best]))
     return Verdict(classes, best, smallest, level)
+
+
+def _check_weights(weights: Sequence[float], n_radii: int, *, with_asymmetry: bool) -> None:
+    n_ways = n_radii + 2 * with_asymmetry
+    if len(weights) != n_ways or min(weights) <= 0 or not math.isclose(sum(weights), 1):
+        raise RepairError(
+            f"the weights {list(weights)} must be positive, one for each of {n_radii} radii and "
+            "two for asymmetry and wave if those are given, and their sum 1"
+        )
+
+
+def _checked_asymmetry(
+    asymmetry: Sequence[float], waves: Sequence[float], n_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the asymmetries and the waves' losses as arrays, or None if they are unknown."""
+    of_classes, of_waves = (np.asarray(each, dtype=np.float64) for each in (asymmetry, waves))
+    if len(of_classes) not in {0, n_classes} or not np.isfinite(of_classes).all():
+        raise RepairError(
+            f"the asymmetries {of_classes.tolist()} must be finite, one for each class"
+        )
+    right = (of_waves >= 0) & np.isfinite(of_waves)
+    if len(of_waves) != len(of_classes) or not right.all():
+        raise RepairError(
+            f"the waves' losses {of_waves.tolist()} must be finite and not negative, one for each "
+            "asymmetry"
+        )
+    return (of_classes, of_waves) if len(of_classes) else None
 
 
 def _checked(losses: Sequence[Sequence[float]]) -> NDArray[np.float64]:
