@@ -44,7 +44,9 @@ def verdict(n_classes: int = 3, suspect: int | None = 1) -> Verdict:
     classes = (
         ClassVerdict(
             index=k,
-            loss=1.0 + k,
+            losses=(2.0 + k, 1.0 + k),
+            asymmetry=0.125 * k,
+            wave_loss=3.0 + k,
             statistic=6.0 if k == suspect else (-1.0) ** k,
             p_value=0.001 if k == suspect else 0.5,
             suspect=k == suspect,

@@ -148,6 +148,12 @@ def test_that_nothing_can_be_told_is_not_that_there_is_no_sign() -> None:
     assert "No sign" not in shown.text
 
 
+def test_all_that_tells_a_class_from_the_others_is_shown() -> None:
+    shown = page(least_report(verdict=verdict(suspect=1)))
+    assert "1, suspected 3, 2 0.125 4 6 0.001" in shown.text
+    assert "2 4, 3 0.25 5 1 0.5" in shown.text
+
+
 def test_a_sign_without_a_single_class() -> None:
     shown = page(least_report(verdict=Verdict(found=True, p_value=0.00001)))
     assert "without a single suspected class (p < 0.0001)" in shown.text

@@ -85,7 +85,9 @@ def verdict_section(report: RepairReport) -> Section | None:
                 [
                     cut(report.subject.label(one.index), LONG)
                     + (", suspected" if one.suspect else ""),
-                    number(one.loss),
+                    ", ".join(map(number, one.losses)) or UNKNOWN,
+                    number(one.asymmetry),
+                    number(one.wave_loss),
                     number(one.statistic),
                     p_text(one.p_value),
                 ],
@@ -93,8 +95,11 @@ def verdict_section(report: RepairReport) -> Section | None:
             )
             for one in shown
         ]
-        columns = ("class", "probe's loss", "statistic", "p-value")
-        note = join_sentences("The smaller a probe's loss, the easier the class is to reach.", note)
+        columns = ("class", "probes' losses", "asymmetry", "wave's loss", "statistic", "p-value")
+        note = join_sentences(
+            "The smaller a loss or the larger the asymmetry, the easier the class is to reach.",
+            note,
+        )
         table = Table("Each class", columns, rows, note=note)
         blocks.append(Beside([Figures([figure]), table]))
     return Section("verdict", "Verdict", blocks)
@@ -108,8 +113,8 @@ def _most_suspicious(verdict: Verdict) -> list[ClassVerdict]:
 
     def rank(one: ClassVerdict) -> tuple[bool, float, float]:
         p_value = 1.0 if one.p_value is None else one.p_value
-        loss = float("inf") if one.loss is None else one.loss
-        return (not one.suspect, p_value, loss)
+        known = [loss for loss in one.losses if loss is not None]
+        return (not one.suspect, p_value, min(known, default=float("inf")))
 
     return sorted(classes, key=rank)[:N_CLASSES]
 

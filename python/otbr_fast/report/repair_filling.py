@@ -175,7 +175,9 @@ def verdict_part(evidence: Evidence) -> Verdict:
         classes=tuple(
             ClassVerdict(
                 index=one.target,
-                loss=one.losses[0],
+                losses=one.losses,
+                asymmetry=one.asymmetry,
+                wave_loss=one.wave_loss,
                 statistic=one.statistic,
                 p_value=one.p_value,
                 suspect=one.target == verdict.suspect,

@@ -16,8 +16,12 @@ class ClassVerdict(Part):
     ----------
     index : int
         The class.
-    loss : float, optional
-        Of the probe that leads everything to the class: the smaller, the easier.
+    losses : tuple of float
+        Of the probes of each size that lead others to the class: the smaller, the easier.
+    asymmetry : float, optional
+        By how much easier it is to come to the class than to leave it.
+    wave_loss : float, optional
+        Of the plane wave that leads to it best.
     statistic, p_value : float, optional
         Against the null distribution.
     suspect : bool
@@ -25,7 +29,9 @@ class ClassVerdict(Part):
     """
 
     index: int = Field(ge=0)
-    loss: Number = None
+    losses: Values = ()
+    asymmetry: Number = None
+    wave_loss: Number = None
     statistic: Number = None
     p_value: Number = None
     suspect: bool = False
