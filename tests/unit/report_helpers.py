@@ -26,7 +26,7 @@ from otbr_fast.report.repair_report import (
 
 PROXIES = (
     Proxy(key="agreement", label="agreement", explanation="stands in for ACC", better="higher"),
-    Proxy(key="margin", label="margin", is_fraction=False),
+    Proxy(key="margin", label="margin"),
 )
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -59,7 +59,6 @@ def verdict(n_classes: int = 3, suspect: int | None = 1) -> Verdict:
         alpha=0.01,
         null_band=(-2.0, 2.0),
         null_band_meaning="5th to 95th percentile",
-        threshold=3.0,
         explanation="The statistic of the probes.",
     )
 
@@ -74,7 +73,7 @@ def candidates(is_measured: bool) -> tuple[Candidate, ...]:
             gamma=gamma,
             lambda_=lambda_,
             n_pruned=int(100 * gamma),
-            proxies={"agreement": 1 - gamma, "margin": 3.0},
+            proxies={"agreement": 1 - gamma, "margin": 0.3},
             score=gamma * lambda_,
             chosen=(gamma, lambda_) == (0.1, 1.0),
             measured=measured(0.8) if is_measured else None,
@@ -117,12 +116,11 @@ def full_report(*, is_measured: bool = True) -> RepairReport:
         created="2026-01-02T03:04:05+00:00",
         action="mitigated",
         verdict=verdict(),
-        unknown=("What the attacker had for breakfast.",),
         stages=tuple(
             Stage(
                 name=name,
                 measured=measured(0.9 - 0.1 * k) if is_measured else None,
-                proxies={"agreement": 1 - 0.1 * k, "margin": 2.0},
+                proxies={"agreement": 1 - 0.1 * k, "margin": 0.2},
             )
             for k, name in enumerate(names)
         ),

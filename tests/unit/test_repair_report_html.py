@@ -42,7 +42,6 @@ def test_all_sections_are_there() -> None:
     assert links == {f"#{anchor}" for anchor in SECTIONS}
     for told in ("Sign of a backdoor found: class 1 dog (p = 0.001).", "γ = 0.1, λ = 1"):
         assert told in shown.text
-    assert "What the attacker had for breakfast." in shown.text
 
 
 @pytest.mark.parametrize("is_measured", [True, False])
@@ -217,7 +216,7 @@ def test_a_large_network_makes_no_large_page() -> None:
         stages=tuple(Stage(name=k, measured=Measured(acc=0.5, recalls=recalls)) for k in "ab"),
         choice=Choice(
             candidates=tuple(
-                Candidate(gamma=g, lambda_=k, score=1.0, note="words " * 5, stages=s)
+                Candidate(gamma=g, lambda_=k, score=1.0, stages=s)
                 for g in np.linspace(0.01, 0.3, 50)
                 for k in np.linspace(0, 1, 5)
                 for s in "ab"

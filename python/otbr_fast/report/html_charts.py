@@ -23,7 +23,7 @@ def verdict_chart(verdict: Verdict, shown: Sequence[ClassVerdict], subject: Subj
     """Draw a bar a class: its statistic, with the null band behind."""
     band = verdict.null_band
     values = [one.statistic for one in shown]
-    low, high = around([*values, *(band or ()), verdict.threshold], zero=True)
+    low, high = around([*values, *(band or ())], zero=True)
     scale = Scale(low, high, _LEFT, _RIGHT)
     bottom = _ROW * len(shown) + 6
     chart = Svg("Statistic of each class", _verdict_words(verdict, subject), bottom + _BOTTOM)
@@ -42,9 +42,6 @@ def verdict_chart(verdict: Verdict, shown: Sequence[ClassVerdict], subject: Subj
             left, right = sorted((scale(0.0), scale(one.statistic)))
             chart.rect((left, y + 3), right - left, _ROW - 7, f"bar{mark}", tip)
         chart.text((WIDTH, y + 12), p_equals(one.p_value), f"end small{mark}")
-    if verdict.threshold is not None:
-        x = scale(verdict.threshold)
-        chart.line((x, 2), (x, bottom), "threshold", f"threshold {number(verdict.threshold)}")
     return chart.markup()
 
 

@@ -78,7 +78,7 @@ def _panels(
     wanted: list[tuple[str, bool, _Value]] = [(score, False, lambda c: c.score)]
     for proxy in report.proxies[: N_PANELS - 1]:
         title = f"{proxy.label} ({proxy.better} is better)" if proxy.better else proxy.label
-        wanted.append((title, proxy.is_fraction, _proxy(proxy.key)))
+        wanted.append((title, True, _proxy(proxy.key)))
     rates: list[tuple[str, bool, _Value]] = [(RATES[key], True, _rate(key)) for key in RATES]
     return tuple(  # type: ignore[return-value]
         [
@@ -137,13 +137,10 @@ def _table(report: RepairReport, choice: Choice) -> Table:
         choice.score_label: lambda c: number(c.score),
     }
     for proxy in report.proxies[: N_PANELS - 1]:
-        unit = ", %" if proxy.is_fraction else ""
-        numbers[f"{proxy.label}{unit}"] = _told(
-            _proxy(proxy.key), percent if proxy.is_fraction else number
-        )
+        numbers[f"{proxy.label}, %"] = _told(_proxy(proxy.key), percent)
     for key, name in RATES.items():
         numbers[f"{name}, %"] = _told(_rate(key), percent)
-    notes: dict[str, Callable[[Candidate], str]] = {"note": _note}
+    notes: dict[str, Callable[[Candidate], str]] = {"note": lambda c: "chosen" if c.chosen else ""}
     columns = {
         name: cell
         for name, cell in {**text, **numbers, **notes}.items()
@@ -157,10 +154,6 @@ def _table(report: RepairReport, choice: Choice) -> Table:
         n_notes=int("note" in columns),
         note=join_sentences(left_out(len(shown), len(candidates), "candidates")),
     )
-
-
-def _note(candidate: Candidate) -> str:
-    return "; ".join(filter(None, ("chosen" if candidate.chosen else "", candidate.note)))
 
 
 def _told(value: _Value, tell: Callable[[float | None], str]) -> Callable[[Candidate], str]:

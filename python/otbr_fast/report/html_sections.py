@@ -75,9 +75,6 @@ def verdict_section(report: RepairReport) -> Section | None:
         if verdict.null_band is not None:
             meaning = f" ({verdict.null_band_meaning})" if verdict.null_band_meaning else ""
             legend.append(("band", f"null band{meaning}"))
-        if verdict.threshold is not None:
-            level = f" at level {number(verdict.alpha)}" if verdict.alpha is not None else ""
-            legend.append(("threshold", f"threshold{level}"))
         chart = verdict_chart(verdict, shown, report.subject)
         figure = Figure(chart, "Statistic of each class", legend=legend)
         rows = [
@@ -174,21 +171,19 @@ def _recalls(report: RepairReport, first: Measured, last: Measured) -> Figures:
 def _proxy_blocks(
     stages: Sequence[Stage], proxies: Sequence[Proxy], *, with_tiles: bool
 ) -> list[Block]:
-    tell = {proxy.key: percent if proxy.is_fraction else number for proxy in proxies}
     shown = [stage for stage in stages if any(proxy.key in stage.proxies for proxy in proxies)]
     first, last = shown[0], shown[-1]
     tiles = []
     for proxy in proxies:
-        unit = ", %" if proxy.is_fraction else ""
-        value, was = (tell[proxy.key](stage.proxies.get(proxy.key)) for stage in (last, first))
+        value, was = (percent(stage.proxies.get(proxy.key)) for stage in (last, first))
         is_compared = len(shown) > 1 and was != UNKNOWN
-        tiles.append(Tile(proxy.label + unit, value, was if is_compared else ""))
+        tiles.append(Tile(f"{proxy.label}, %", value, was if is_compared else ""))
     rows = [
         Row(
             [
-                f"{proxy.label}{', %' if proxy.is_fraction else ''}",
+                f"{proxy.label}, %",
                 proxy.better,
-                *(tell[proxy.key](stage.proxies.get(proxy.key)) for stage in shown),
+                *(percent(stage.proxies.get(proxy.key)) for stage in shown),
             ]
         )
         for proxy in proxies

@@ -134,7 +134,7 @@ def action_sentence(report: RepairReport) -> str:
 
 def unknowns(report: RepairReport) -> list[str]:
     """Say what the figures do not tell."""
-    told = list(report.unknown)
+    told = []
     verdict = report.verdict
     if verdict is not None and not verdict.found and _p_values(verdict):
         told.append(

@@ -128,8 +128,6 @@ class RepairReport(Part):
         Whether the network's weights were changed.
     verdict : Verdict, optional
         Without data.
-    unknown : tuple of str
-        What is not known, beside what follows from the rest of the report; sentences.
     stages : tuple of Stage
         Networks, from the one that came to the one that goes out.
     proxies : tuple of Proxy
@@ -160,7 +158,6 @@ class RepairReport(Part):
     created: str = ""
     action: Literal["mitigated", "unchanged"]
     verdict: Verdict | None = None
-    unknown: tuple[str, ...] = ()
     stages: tuple[Stage, ...] = ()
     proxies: tuple[Proxy, ...] = ()
     evaluation: str = ""

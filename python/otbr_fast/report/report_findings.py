@@ -54,8 +54,6 @@ class Verdict(Part):
         Where the statistic of a class nobody attacked mostly lies.
     null_band_meaning : str
         What "mostly" is, as in "5th to 95th percentile".
-    threshold : float, optional
-        The statistic at `alpha`.
     explanation : str
         How the statistic is made and what it is compared with, in a sentence or two.
     """
@@ -66,7 +64,6 @@ class Verdict(Part):
     alpha: Number = None
     null_band: tuple[float, float] | None = None
     null_band_meaning: str = ""
-    threshold: Number = None
     explanation: str = ""
 
     @property
@@ -100,15 +97,12 @@ class Proxy(Part):
         What it is, and what it stands for.
     better : {"higher", "lower", ""}
         Which way is better.
-    is_fraction : bool
-        Whether it is in [0, 1] and shown in percent.
     """
 
     key: str
     label: str
     explanation: str = ""
     better: Literal["higher", "lower", ""] = ""
-    is_fraction: bool = True
 
 
 class Stage(Part):
@@ -146,8 +140,6 @@ class Candidate(Part):
         What the choice went by.
     chosen : bool
         At most one is.
-    note : str
-        Why it was out of the question, or what else must be said.
     measured : Measured, optional
         With evaluation data only; never used for the choice.
     """
@@ -159,7 +151,6 @@ class Candidate(Part):
     proxies: dict[str, Number] = Field(default_factory=dict)
     score: Number = None
     chosen: bool = False
-    note: str = ""
     measured: Measured | None = None
 
 
