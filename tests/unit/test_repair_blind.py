@@ -107,9 +107,12 @@ def test_auto_finds_the_attacked_class_and_mitigates(
     assert mitigated_acc > acc - 0.1
 
 
-def test_the_choice_is_the_first_with_the_best_score(found: RepairResult) -> None:
+def test_the_choice_is_the_first_with_the_best_score(
+    attacked: Trained, found: RepairResult
+) -> None:
     before = found.proxies_before
     assert before is not None
+    assert found.evidence is not None
     assert before.agreement == before.target_agreement == 1
     assert before.score(before) == 0.5
     settings = [(c.gamma, c.lambda_) for c in found.candidates]
@@ -117,6 +120,28 @@ def test_the_choice_is_the_first_with_the_best_score(found: RepairResult) -> Non
     scores = [candidate.score for candidate in found.candidates]
     assert scores == [candidate.proxies.score(before) for candidate in found.candidates]
     assert (found.gamma, found.lambda_) == settings[scores.index(max(scores))]
+    assert found.mitigated is not None
+    assert (found.mitigated.gamma, found.mitigated.lambda_) == (found.gamma, found.lambda_)
+    judge = ProxyJudge(attacked.model, attacked.inputs, found.evidence)
+    assert judge.look(found.model) == found.mitigated.proxies
+
+
+def test_only_the_chosen_network_is_distilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    taught: list[nn.Module] = []
+
+    def listening(original: nn.Module, fused: nn.Module, *args: Any, **settings: Any) -> nn.Module:
+        taught.append(fused)
+        return distil(original, fused, *args, **settings)
+
+    monkeypatch.setattr(pipeline, "distil", listening)
+    model = tiny_network(4, 8, 16)
+    result = repair(model, TINY, QUICK.but(suspect=0))
+    assert len(result.candidates) == 4
+    (fused,) = taught
+    assert result.evidence is not None
+    judge = ProxyJudge(model, TINY, result.evidence)
+    chosen = max(result.candidates, key=lambda candidate: candidate.score)
+    assert judge.look(fused) == chosen.proxies
 
 
 def test_what_was_chosen_can_be_repeated_exactly(attacked: Trained, found: RepairResult) -> None:
@@ -143,6 +168,8 @@ def test_the_report_is_json(found: RepairResult) -> None:
     assert report["candidates"] == [candidate.to_dict() for candidate in found.candidates]
     assert report["candidates"][0].keys() >= {"gamma", "lambda", "score", "agreement"}
     assert report["proxies_before"]["agreement"] == 1
+    assert found.mitigated is not None
+    assert report["mitigated"] == found.mitigated.to_dict()
 
 
 def test_a_repair_is_its_public_stages(attacked: Trained) -> None:
@@ -272,24 +299,24 @@ def test_a_gamma_that_cannot_be_used_is_no_candidate() -> None:
 def test_an_error_of_a_candidate_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 
-    def diverges(*args: Any, **settings: Any) -> nn.Module:
+    def refuses(*args: Any, **settings: Any) -> nn.Module:
         calls.append(1)
         if len(calls) == 2:
-            raise RepairError("the distillation diverged")
-        return distil(*args, **settings)
+            raise RepairError("no statistics")
+        return recalibrate(*args, **settings)
 
-    monkeypatch.setattr(pipeline, "distil", diverges)
-    with pytest.raises(RepairError, match="diverged"):
+    monkeypatch.setattr(pipeline, "recalibrate", refuses)
+    with pytest.raises(RepairError, match="no statistics"):
         repair(tiny_network(4, 8, 16), TINY, QUICK.but(suspect=0))
 
 
-def test_candidates_that_gain_nothing_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repair_that_gains_nothing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     def as_it_was(original: nn.Module, *_: Any, **__: Any) -> nn.Module:
         return original
 
     monkeypatch.setattr(pipeline, "distil", as_it_was)
     monkeypatch.setattr(pipeline, "recalibrate", lambda fused, original, *_, **__: original)
-    with pytest.warns(RepairWarning, match=r"score 0\.50\) .* no better than leaving"):
+    with pytest.warns(RepairWarning, match=r"score 0\.50\) .* no better than the one"):
         repair(tiny_network(4, 8, 16), TINY, QUICK.but(suspect=0))
 
 

@@ -332,7 +332,7 @@ def _show(result: RepairResult, outputs: _Outputs) -> None:
             )
         console.print(layer_table(result.layers))
         if result.candidates:
-            console.print(candidate_table(result.candidates, (result.gamma, result.lambda_)))
+            console.print(candidate_table(result))
         print_text(
             f"Mitigated: {result.n_pruned} of {result.n_neurons} neurons pruned and fused back, "
             f"transport cost {result.ot_cost:.6g}. This is no proof that the backdoor is gone; "

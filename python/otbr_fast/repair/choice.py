@@ -40,7 +40,7 @@ class Proxies:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A repaired network that could be chosen, and what speaks for it."""
+    """A network that could be chosen, or was, and what speaks for it."""
 
     gamma: float
     lambda_: float
@@ -103,7 +103,7 @@ class ProxyJudge:
         )
 
     def candidate(self, model: nn.Module, gamma: float, lambda_: float) -> Candidate:
-        """Measure and score a repaired network."""
+        """Measure and score a network that was repaired with these settings."""
         proxies = self.look(model)
         return Candidate(gamma, lambda_, proxies, proxies.score(self.before))
 

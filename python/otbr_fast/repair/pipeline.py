@@ -1,4 +1,4 @@
-"""The whole repair: probe or unlearn, rank, prune, transport, fuse, refine, choose."""
+"""The whole repair: probe or unlearn, rank, prune, transport, fuse, choose, distil."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from otbr_fast.repair.nwc import NeuronValues
 from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.prune import PrunedMasks, RepairWarning, select_pruned
 from otbr_fast.repair.recalibrate import recalibrate
-from otbr_fast.repair.result import RepairResult, require_unchanged
+from otbr_fast.repair.result import RepairResult, Transport, require_unchanged
 from otbr_fast.repair.stages import Stages, stages_of
 from otbr_fast.repair.surrogates import renewed
 from otbr_fast.repair.unlearn import random_unlearn
@@ -193,19 +193,30 @@ def _configs(
     return [[config.but(gamma=gamma, lambda_=lambda_) for lambda_ in lambdas] for gamma in gammas]
 
 
+@dataclass(frozen=True)
+class _Fused:
+    """A network after the two stages, its statistics recalibrated if the settings say so."""
+
+    model: nn.Module
+    config: RepairConfig
+    pruned: PrunedMasks
+    transports: tuple[Transport, ...]
+
+
 def _results(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> Iterator[RepairResult]:
     """Select all that is to be pruned at once, so that what is refused is refused first."""
-    return _repaired(plan, [(row, _selected(plan, row)) for row in configs])
+    fused = _all_fused(plan, [(row, _selected(plan, row)) for row in configs])
+    return (_finished(plan, each) for each in fused)
 
 
 def _selected(plan: _Plan, configs: Sequence[RepairConfig]) -> PrunedMasks:
     return select_pruned(plan.ranking, configs[0].gammas[0], mode=configs[0].mode)
 
 
-def _repaired(
+def _all_fused(
     plan: _Plan, selected: Sequence[tuple[Sequence[RepairConfig], PrunedMasks]]
-) -> Iterator[RepairResult]:
-    """Repair with each γ, whose settings come with what it selects, and each λ."""
+) -> Iterator[_Fused]:
+    """Fuse with each γ, whose settings come with what it selects, and each λ."""
     original, stages = plan.original, plan.stages
     selections = [pruned for _, pruned in selected]
     transported = stages.transports(original, selections, plan.ranking, plan.config, plan.progress)
@@ -213,70 +224,79 @@ def _repaired(
         for config in row:
             require_unchanged(original, plan.input_hash)
             fused = stages.fused(original, pruned, transports, config)
-            yield RepairResult(
-                model=_refined(plan, fused, config),
-                original=original,
-                layers=stages.reports(transports),
-                config=config,
-                device=str(plan.device),
-                versions=show_versions(),
-                input_hash=plan.input_hash,
-                ranking=plan.ranking,
-                pruned=pruned,
-                transports=transports,
-                evidence=plan.evidence,
-                stages=stages,
-            )
+            if config.recalibrate:
+                fused = _recalibrated(plan, fused)
+            yield _Fused(fused, config, pruned, transports)
 
 
-def _refined(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module:
-    """Recalibrate and distil, as far as the settings say so."""
-    if plan.evidence is None:
+def _finished(plan: _Plan, fused: _Fused) -> RepairResult:
+    """Distil, as far as the settings say so."""
+    return RepairResult(
+        model=_distilled(plan, fused.model, fused.config),
+        original=plan.original,
+        layers=plan.stages.reports(fused.transports),
+        config=fused.config,
+        device=str(plan.device),
+        versions=show_versions(),
+        input_hash=plan.input_hash,
+        ranking=plan.ranking,
+        pruned=fused.pruned,
+        transports=fused.transports,
+        evidence=plan.evidence,
+        stages=plan.stages,
+    )
+
+
+def _recalibrated(plan: _Plan, model: nn.Module, *, share: float = 1.0) -> nn.Module:
+    assert plan.evidence is not None  # `RepairConfig.needs_evidence`
+    return recalibrate(
+        model,
+        plan.original,
+        plan.inputs,
+        plan.evidence.surrogates,
+        share=share,
+        device=plan.device,
+    )
+
+
+def _distilled(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module:
+    evidence = plan.evidence
+    if evidence is None or not config.distil_steps:
         return fused
-    original, inputs, evidence = plan.original, plan.inputs, plan.evidence
-    if config.recalibrate:
-        fused = recalibrate(fused, original, inputs, evidence.surrogates, device=plan.device)
-    if config.distil_steps:
-        surrogates = renewed(
-            evidence.surrogates,
-            fused,
-            inputs,
-            evidence.suspect,
-            seed=config.seed,
-            device=plan.device,
-            progress=plan.progress,
-        )
-        fused = distil(
-            original,
-            fused,
-            inputs,
-            surrogates,
-            evidence.probes,
-            steps=config.distil_steps,
-            seed=config.seed,
-            device=plan.device,
-            progress=plan.progress,
-        )
-        if config.recalibrate:
-            fused = recalibrate(
-                fused,
-                original,
-                inputs,
-                evidence.surrogates,
-                share=_SHARE_OF_TAUGHT,
-                device=plan.device,
-            )
-    return fused
+    surrogates = renewed(
+        evidence.surrogates,
+        fused,
+        plan.inputs,
+        evidence.suspect,
+        seed=config.seed,
+        device=plan.device,
+        progress=plan.progress,
+    )
+    taught = distil(
+        plan.original,
+        fused,
+        plan.inputs,
+        surrogates,
+        evidence.probes,
+        steps=config.distil_steps,
+        seed=config.seed,
+        device=plan.device,
+        progress=plan.progress,
+    )
+    return _recalibrated(plan, taught, share=_SHARE_OF_TAUGHT) if config.recalibrate else taught
 
 
 def _best(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> RepairResult:
-    """Repair with all settings and keep the one with the best score, the first of equal ones."""
+    """Fuse with all settings and distil the one with the best score, the first of equal ones.
+
+    What the fused networks differ in is what distillation makes alike.
+    """
     assert plan.evidence is not None  # `RepairConfig.needs_evidence`
     judge = ProxyJudge(
         plan.original, plan.inputs, plan.evidence, seed=plan.config.seed, device=plan.device
     )
     candidates: list[Candidate] = []
-    best: RepairResult | None = None
+    best: _Fused | None = None
     refused: RepairError | None = None
     selected: list[tuple[Sequence[RepairConfig], PrunedMasks]] = []
     for row in configs:
@@ -284,23 +304,30 @@ def _best(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> RepairResul
             selected.append((row, _selected(plan, row)))
         except RepairError as error:  # this γ would prune nothing or a whole layer; another may not
             refused = error
-    for result in _repaired(plan, selected):
-        config = result.config
-        candidate = judge.candidate(result.model, config.gammas[0], config.lambdas[0])
+    for fused in _all_fused(plan, selected):
+        config = fused.config
+        candidate = judge.candidate(fused.model, config.gammas[0], config.lambdas[0])
         if best is None or candidate.score > max(c.score for c in candidates):
-            best = result
+            best = fused
         candidates.append(candidate)
     if best is None:
         raise refused or RepairError("there is no γ to choose from")
-    _warn_if_no_gain(max(c.score for c in candidates))
-    return replace(best, candidates=tuple(candidates), proxies_before=judge.before)
+    result = _finished(plan, best)
+    mitigated = judge.candidate(result.model, best.config.gammas[0], best.config.lambdas[0])
+    _warn_if_no_gain(mitigated.score)
+    return replace(
+        result,
+        candidates=tuple(candidates),
+        proxies_before=judge.before,
+        mitigated=mitigated,
+    )
 
 
 def _warn_if_no_gain(score: float) -> None:
     if score <= _SCORE_OF_NO_CHANGE:
         warnings.warn(
-            f"by its proxies (score {score:.2f}) the best candidate is no better than leaving the "
-            "network alone: measure it before it is used, or try ranking='nwc'",
+            f"by its proxies (score {score:.2f}) the repaired network is no better than the one "
+            "that came in: measure it before it is used, or try ranking='nwc'",
             RepairWarning,
             stacklevel=4,
         )

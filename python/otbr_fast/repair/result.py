@@ -93,9 +93,11 @@ class RepairResult:
     stages : Stages
         What was worked on: the chain of convolutions, or the spaces of channels.
     candidates : tuple of Candidate
-        What was chosen from, if there was a choice.
+        The fused networks that were chosen from, before distillation, if there was a choice.
     proxies_before : Proxies, optional
         The proxies of the network that came in, if there was a choice.
+    mitigated : Candidate, optional
+        The chosen one after distillation, if there was a choice.
     """
 
     model: nn.Module
@@ -112,6 +114,7 @@ class RepairResult:
     stages: Stages
     candidates: tuple[Candidate, ...] = ()
     proxies_before: Proxies | None = None
+    mitigated: Candidate | None = None
 
     @property
     def pruned_model(self) -> nn.Module:
@@ -181,6 +184,7 @@ class RepairResult:
             "probes": self.evidence and {"kind": self.evidence.kind, "lead": self.evidence.lead},
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "proxies_before": self.proxies_before and asdict(self.proxies_before),
+            "mitigated": self.mitigated and self.mitigated.to_dict(),
             "device": self.device,
             "versions": dict(self.versions),
             "input_hash": self.input_hash,

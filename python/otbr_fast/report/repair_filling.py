@@ -13,7 +13,7 @@ from torch import nn
 
 from otbr_fast.evaluate import Metrics, PoisonedImages
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.repair import Evidence, Proxies, RepairResult
+from otbr_fast.repair import Evidence, RepairResult
 from otbr_fast.report.repair_facts import layer_facts, measured, plan_map, png
 from otbr_fast.report.repair_report import (
     Candidate,
@@ -193,10 +193,10 @@ def verdict_part(evidence: Evidence) -> Verdict:
 
 
 def _stages(result: RepairResult, background: Background) -> tuple[Stage, ...]:
-    known: dict[str, Proxies | None] = {"before": result.proxies_before, "mitigated": None}
-    for candidate in result.candidates:
-        if (candidate.gamma, candidate.lambda_) == (result.gamma, result.lambda_):
-            known["mitigated"] = candidate.proxies
+    known = {
+        "before": result.proxies_before,
+        "mitigated": result.mitigated and result.mitigated.proxies,
+    }
     metrics = {"before": background.before, "mitigated": background.after}
     if not result.is_changed:
         del known["mitigated"]
@@ -232,7 +232,7 @@ def _choice(result: RepairResult) -> Choice | None:
             for one in result.candidates
         ),
         rule="The candidate with the highest score: hDER, with proxies in place of what they stand "
-        "for. No image was used.",
+        "for, taken of the fused networks; the chosen one is distilled. No image was used.",
         score_label="hDER by proxies",
     )
 

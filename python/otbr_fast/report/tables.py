@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich import box
 from rich.table import Table
 
-from otbr_fast.repair import Candidate, LayerReport, Verdict
+from otbr_fast.repair import Candidate, LayerReport, RepairResult, Verdict
 from otbr_fast.report.sweep import Row
 
 _METRICS = ("ACC", "ASR", "RA", "TCR", "DER", "hDER")
@@ -61,18 +61,22 @@ def pruned_table(layers: Mapping[float, Sequence[LayerReport]]) -> Table:
     return table
 
 
-def candidate_table(
-    candidates: Sequence[Candidate], chosen: tuple[float | None, float | None]
-) -> Table:
-    """Return what γ and λ were chosen from, with the proxies in percent."""
-    table = _table("gamma", "lambda", "agreement", "on suspect", "probe success", "score")
+def candidate_table(result: RepairResult) -> Table:
+    """Return what γ and λ were chosen from and what became of it, with the proxies in percent."""
+    table = _table("", "gamma", "lambda", "agreement", "on suspect", "probe success", "score")
     table.title = "chosen without data, by proxies"
-    for one in candidates:
+
+    def add(name: str, one: Candidate, style: str | None = None) -> None:
         proxies = one.proxies
         shares = (proxies.agreement, proxies.target_agreement, proxies.probe_success, one.score)
-        style = "bold" if (one.gamma, one.lambda_) == chosen else None
         cells = (f"{100 * share:.1f}" for share in shares)
-        table.add_row(_number(one.gamma), _number(one.lambda_), *cells, style=style)
+        table.add_row(name, _number(one.gamma), _number(one.lambda_), *cells, style=style)
+
+    chosen = (result.gamma, result.lambda_)
+    for one in result.candidates:
+        add("fused", one, "bold" if (one.gamma, one.lambda_) == chosen else None)
+    if result.mitigated is not None:
+        add("mitigated", result.mitigated)
     return table
 
 
