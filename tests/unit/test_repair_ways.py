@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 
 from otbr_fast.models import InputSpec
 from otbr_fast.repair import kinds, ways
-from otbr_fast.repair.kinds import stands_out
+from otbr_fast.repair.kinds import spreads_above
 from otbr_fast.repair.patch import AREAS
 from otbr_fast.repair.probe import RADII, Probe
 from otbr_fast.repair.surrogates import Surrogates
@@ -125,7 +126,7 @@ def test_waves_that_act_only_at_their_full_size_are_found(monkeypatch: pytest.Mo
         return LeadingWaves((probe,) * leads, (probe,) * leads, (0.25,) * 9)
 
     monkeypatch.setattr(kinds, "leading_waves", found)
-    monkeypatch.setattr(kinds, "CLEAR_LEAD", 2.0)
+    monkeypatch.setattr(kinds, "_CLEAR_LEAD", 2.0)
     way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert tried[-1] == RADII[-1]
     assert len(set(tried)) == len(tried)
@@ -159,10 +160,40 @@ def test_kinds_are_compared_where_few_are_led_to_other_classes(
 
 
 def test_standing_out() -> None:
-    assert stands_out(0.6, [0.1, 0.3]) == pytest.approx(0.4 / (0.2 / math.sqrt(2) + 0.02))
-    assert stands_out(0.6, [0.2]) == pytest.approx(0.4)
-    assert stands_out(0.6, []) == 0.6
-    assert stands_out(0.6, [0.0] * 9) == pytest.approx(30)
+    assert spreads_above(0.6, [0.1, 0.2, 0.3]) == pytest.approx(0.4 / (0.1 + 0.02))
+    assert spreads_above(0.6, [0.1, 0.3]) == pytest.approx(0.4)
+    assert spreads_above(0.6, [0.2]) == pytest.approx(0.4)
+    assert spreads_above(0.6, [0.0] * 9) == pytest.approx(30)
+
+
+def test_what_leads_hardly_anyone_does_not_stand_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dense probes lead to no other class, but not to the suspect either."""
+
+    def led(to_suspect: float, to_others: float) -> Callable[..., Probe]:
+        def found(*given: object, **_: object) -> Probe:
+            target = int(str(given[3]))
+            success = to_suspect if target == SUSPECT else to_others
+            return Probe(target, 0.1, torch.zeros(INPUTS.shape), success, 1 - success)
+
+        return found
+
+    monkeypatch.setattr(ways, "universal_perturbation", led(0.08, 0.0))
+    monkeypatch.setattr(ways, "patch_perturbation", led(1.0, 0.95))
+    monkeypatch.setattr(ways, "warp_perturbation", leads_nowhere)
+    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    assert way.kind == "patch"
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_classes_have_ways_too(classes: int) -> None:
+    model = Rivals("none")
+    model.directions = nn.Parameter(model.directions.detach()[:classes])
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand((10 * classes, 3, SIZE, SIZE), generator=generator)
+    surrogates = Surrogates(images, torch.arange(10 * classes) % classes)
+    way = easiest_way(model, INPUTS, surrogates, 1, classes)
+    assert way.probes
+    assert -1 <= way.lead <= 1
 
 
 @pytest.mark.parametrize(

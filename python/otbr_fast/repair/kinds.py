@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,14 +20,11 @@ from otbr_fast.repair.waves import leading_waves
 
 KindName: TypeAlias = Literal["dense", "patch", "warp", "wave"]
 
-CLEAR_LEAD = 0.8
-"""Beyond it no other size, and with dense probes no other kind, need be tried."""
-
-WANTED_SUCCESS = 0.9
-"""The part of the surrogates that a perturbation is to lead to the suspect."""
-
-_TELLING_SUCCESS = 1 / 3  # of the size by which kinds are compared: it leads few to other classes
+_CLEAR_LEAD = 0.8  # beyond it no smaller size, and with dense probes no other kind, is tried
+_WANTED_SUCCESS = 0.9  # the part of the surrogates to be led to the suspect
+_TELLING_SUCCESS = 1 / 3  # of the size by which kinds are compared: larger ones lead anywhere
 _LEAST_SPREAD = 0.02  # between classes, as successes are counted on some hundred surrogates
+_LEAST_RIVALS = 3  # fewer have no spread that could be told
 _STEPS_TO_ACT, _STEPS_TO_JUDGE = 40, 20  # of searches for what is acted on, and judged by
 _N_PROBES = 2
 _HELD_OUT_STRETCHES = (1.0, 1.5)
@@ -60,14 +59,14 @@ class Kind(Protocol):
     """Perturbations of one kind that were tried."""
 
     @property
-    def leads(self) -> bool:
+    def leads_enough(self) -> bool:
         """Whether any leads enough surrogates to the suspect."""
 
     def standing(self) -> float:
         """Measure by how much the suspect stands out, if any leads to it."""
 
     def clearest(self) -> Way:
-        """Return those of the size by which it stands out most."""
+        """Return those of the size with the largest lead."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class SizedKind:
         size_name: str,
         sizes: Sequence[float],
         *,
-        wanted: float = WANTED_SUCCESS,
+        wanted: float = _WANTED_SUCCESS,
         n_tries: int = 1,
     ) -> None:
         self._name, self._hunt, self._search, self._size_name = name, hunt, search, size_name
@@ -136,40 +135,38 @@ class SizedKind:
         self._last = next(leading, sizes[-1])
 
     @property
-    def leads(self) -> bool:
+    def leads_enough(self) -> bool:
         """Whether any leads enough surrogates to the suspect."""
         return self._success(self._last) >= self._wanted
 
     def standing(self) -> float:
-        """Measure by how much the suspect stands out, where few are led to other classes yet."""
-        telling = (size for size in self._tried() if self._success(size) >= _TELLING_SUCCESS)
-        size = next(telling, self._last)
-        return stands_out(self._success(size), self._rivals(size))
+        """Measure by how much the suspect stands out, by the smallest size that leads a third."""
+        for size in self._tried():
+            if self._success(size) >= _TELLING_SUCCESS:
+                return spreads_above(self._success(size), self._rivals(size))
+        return -math.inf
 
-    def largest(self) -> Way:
-        """Return those of the last size that was tried."""
+    def smallest(self) -> Way:
+        """Return those of the smallest size that leads enough, or of the largest if none does."""
         return self._way(self._last)
 
-    @property
     def is_clear(self) -> bool:
         """Whether few are led to other classes by the size that is clearest."""
-        return self._lead(self.clearest_size()) >= CLEAR_LEAD
+        return self._lead(self.clearest_size()) >= _CLEAR_LEAD
 
     def clearest(self) -> Way:
         """Return those of the clearest size."""
         return self._way(self.clearest_size())
 
     def largest_clear(self) -> Way:
-        """Return those of the clearest size, or of the largest one, if all up to that are clear.
+        """Return those of the clearest size, or of a larger one, if all between are clear.
 
-        Of the sizes that lead clearly to the suspect, it bears most of the trigger.
+        Of the sizes that lead clearly to the suspect, the largest bears most of the trigger.
         """
-        best = self.clearest_size()
-        for size in (size for size in self._sizes if size > self._last):
-            if min(self._lead(best), self._lead(size)) < CLEAR_LEAD:
-                break
-            best = size
-        return self._way(best)
+        clearest = self.clearest_size()
+        larger = [size for size in self._sizes if size > clearest]
+        clear = itertools.takewhile(lambda size: self._lead(size) >= _CLEAR_LEAD, larger)
+        return self._way(max(clear, default=clearest))
 
     def clearest_size(self) -> float:
         """Return the last size that was tried, or the one below it that has the largest lead.
@@ -178,7 +175,7 @@ class SizedKind:
         """
         best = self._last
         for size in reversed(self._tried()[:-1]):
-            if self._lead(best) >= CLEAR_LEAD or self._success(size) <= self._lead(best):
+            if self._lead(best) >= _CLEAR_LEAD or self._success(size) <= self._lead(best):
                 break  # a lead is at most the success
             best = max(best, size, key=self._lead)
         return best
@@ -187,7 +184,7 @@ class SizedKind:
         return [size for size in self._sizes if size <= self._last]
 
     def _lead(self, size: float) -> float:
-        return self._success(size) - statistics.fmean(self._rivals(size) or [0.0])
+        return self._success(size) - statistics.fmean(self._rivals(size))
 
     def _success(self, size: float) -> float:
         """Return what a search of a size reaches with the suspect."""
@@ -258,8 +255,7 @@ class WaveKind:
     """
 
     def __init__(self, hunt: Hunt, radius: float, num_classes: int) -> None:
-        largest = max(RADII[-1], radius)
-        for size in dict.fromkeys((min(_WAVE_STRETCH * radius, largest), largest)):
+        for size in dict.fromkeys((min(_WAVE_STRETCH * radius, RADII[-1]), RADII[-1])):
             self._found = leading_waves(
                 hunt.model,
                 hunt.inputs,
@@ -267,7 +263,7 @@ class WaveKind:
                 hunt.suspect,
                 num_classes,
                 radius=size,
-                wanted=WANTED_SUCCESS,
+                wanted=_WANTED_SUCCESS,
                 seed=hunt.seed,
                 device=hunt.device,
             )
@@ -275,24 +271,27 @@ class WaveKind:
                 break
 
     @property
-    def leads(self) -> bool:
+    def leads_enough(self) -> bool:
         """Whether any leads enough surrogates to the suspect."""
         return bool(self._found.probes)
 
     def standing(self) -> float:
         """Measure by how much the suspect stands out."""
-        return stands_out(self._found.probes[0].success, self._found.rivals)
+        return spreads_above(self._found.probes[0].success, self._found.rivals)
 
     def clearest(self) -> Way:
         """Return the waves that lead to it."""
         found = self._found
-        lead = found.probes[0].success - statistics.fmean(found.rivals or [0.0])
+        lead = found.probes[0].success - statistics.fmean(found.rivals)
         return Way("wave", found.probes, found.between, lead)
 
 
-def stands_out(success: float, rivals: Sequence[float]) -> float:
-    """Return by how many of their spreads a success is above those of other classes."""
-    if len(rivals) < 2:
-        return success - sum(rivals)
-    spread = statistics.stdev(rivals) + _LEAST_SPREAD
-    return (success - statistics.fmean(rivals)) / spread
+def spreads_above(success: float, rivals: Sequence[float]) -> float:
+    """Return by how many of their spreads a success is above those of other classes.
+
+    Of fewer than three, whose spread cannot be told, the spread is taken for 1.
+    """
+    above = success - statistics.fmean(rivals)
+    if len(rivals) < _LEAST_RIVALS:
+        return above
+    return above / (statistics.stdev(rivals) + _LEAST_SPREAD)

@@ -50,7 +50,7 @@ def easiest_way(
         The class to lead to, and how many there are; 16 of the others are compared, if there are
         more.
     thorough : bool
-        Try smaller sizes and other kinds, too, where the lead is not clear.
+        Try other sizes and other kinds, too: the network will be repaired by what is found.
     seed : int
         Decides what is drawn.
     device : torch.device or str
@@ -72,8 +72,8 @@ def easiest_way(
     # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
     dense = SizedKind("dense", hunt, universal_perturbation, "radius", RADII)
     if not thorough:
-        return dense.largest()
-    if dense.is_clear:
+        return dense.smallest()
+    if dense.is_clear():
         return dense.largest_clear()
     others: list[Kind] = [
         # What a search for a patch finds depends on where it begins, so two are made.
@@ -81,5 +81,5 @@ def easiest_way(
         SizedKind("warp", hunt, warp_perturbation, "shift", SHIFTS, wanted=_WANTED_OF_WARPS),
         WaveKind(hunt, dense.clearest_size(), num_classes),
     ]
-    kinds = [dense, *(kind for kind in others if kind.leads)]
+    kinds = [dense, *(kind for kind in others if kind.leads_enough)]
     return max(kinds, key=lambda kind: kind.standing()).clearest()

@@ -110,8 +110,8 @@ def _most_suspicious(verdict: Verdict) -> list[ClassVerdict]:
 
     def rank(one: ClassVerdict) -> tuple[bool, float, float]:
         p_value = 1.0 if one.p_value is None else one.p_value
-        known = [loss for loss in one.losses if loss is not None]
-        return (not one.suspect, p_value, min(known, default=float("inf")))
+        statistic = float("-inf") if one.statistic is None else one.statistic
+        return (not one.suspect, p_value, -statistic)
 
     return sorted(classes, key=rank)[:N_CLASSES]
 

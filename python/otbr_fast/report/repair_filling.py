@@ -61,7 +61,7 @@ _VERDICT_MEANING = (
     "classes', or by how many it is easier to come to it than to leave it, by itself or together "
     "with how well a plane wave leads to it, whichever says more; "
     "p-values are corrected for the number of classes and of ways to look at them. "
-    "The loss shown is that of the smallest size."
+    "Losses are those of each size, the smallest first."
 )
 _RANKINGS = {"response": "response to the probes", "nwc": "NWC"}
 
