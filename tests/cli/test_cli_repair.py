@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from cli_helpers import NWC, Outcome, files_in, small_network, write_suspect
+from cli_helpers import NWC, Outcome, files_in, small_network, write_images, write_suspect
 
 import otbr_fast.repair
 from otbr_fast.io import load_checkpoint
@@ -36,6 +36,21 @@ def test_writes_model_description_and_config(tmp_path: Path) -> None:
     assert described["repair"]["n_pruned"] == 6
     assert described["repair"]["config"]["gamma"] == 0.1
     assert before.items() <= files_in(tmp_path).items()
+
+
+def test_what_was_measured_is_shown(tmp_path: Path) -> None:
+    suspect = write_suspect(tmp_path)
+    images = ("--data", write_images(tmp_path), "--limit", "20")
+    call = ("repair", suspect, "--gamma", "0.1", "--out", tmp_path / "o.safetensors", *NWC)
+    outcome = Outcome(*call, *images)
+    assert outcome.code == 0, outcome.err
+    lines = [line.split() for line in outcome.out.splitlines()]
+    for name, model in (("before", suspect), ("after", tmp_path / "o.safetensors")):
+        measured = Outcome("evaluate", model, *images, "--json").document
+        assert [f"{100 * measured['acc']:.2f}", "-", "-"] in [
+            line[1:4] for line in lines if line[:1] == [name]
+        ]
+    assert "hDER" not in Outcome(*call, "--overwrite").out
 
 
 def test_output_never_calls_a_network_clean(tmp_path: Path) -> None:

@@ -120,12 +120,39 @@ def test_measures_are_those_of_evaluate(blind: tuple[Path, dict[str, Any]]) -> N
     assert report["evaluation"] == "20 test images, 16 with the trigger on"
 
 
+def test_candidates_are_measured_but_not_for_the_choice(
+    blind: tuple[Path, dict[str, Any]],
+) -> None:
+    """They are fused and not yet distilled, so none is the network that goes out."""
+    folder, document = blind
+    candidates = json.loads((folder / "page.json").read_text())["choice"]["candidates"]
+    facts = document["repair"]["candidates"]
+    assert len(candidates) == len(facts) == 4
+    for shown, one in zip(candidates, facts, strict=True):
+        assert shown["n_pruned"] == one["n_pruned"] > 0
+        for metric in ("acc", "asr", "ra", "tcr", "der", "hder"):
+            assert 0 <= shown["measured"][metric] <= 1
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    for told in ("the candidates as measured", "ASR", "RA"):
+        assert told in page
+
+
+def test_json_tells_what_was_measured(blind: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = blind
+    stages = json.loads((folder / "page.json").read_text())["stages"]
+    assert list(document["measured"]) == ["before", "after"]
+    for stage, metrics in zip(stages, document["measured"].values(), strict=True):
+        assert {key: stage["measured"][key] for key in ("acc", "asr", "ra", "tcr")} == {
+            key: metrics[key] for key in ("acc", "asr", "ra", "tcr")
+        }
+
+
 def test_timings_tell_each_stage_once(blind: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = blind
     timings = json.loads((folder / "page.json").read_text())["provenance"]["timings"]
     stages = [timing["stage"] for timing in timings]
     assert len(stages) == len(set(stages))
-    assert {"probe", "probe (dense)", "renew", "transport", "the rest"} <= set(stages)
+    assert {"probe", "probe (dense)", "renew", "transport", "evaluate", "the rest"} <= set(stages)
     assert all(timing["seconds"] >= 0 for timing in timings)
 
 

@@ -18,6 +18,7 @@ from otbr_fast.errors import RepairError
 from otbr_fast.io import state_dict_hash
 from otbr_fast.models import InputSpec
 from otbr_fast.repair import (
+    Candidate,
     ProxyJudge,
     RepairConfig,
     RepairResult,
@@ -142,6 +143,22 @@ def test_only_the_chosen_network_is_distilled(monkeypatch: pytest.MonkeyPatch) -
     judge = ProxyJudge(model, TINY, result.evidence)
     chosen = max(result.candidates, key=lambda candidate: candidate.score)
     assert judge.look(fused) == chosen.proxies
+
+
+def test_all_candidates_can_be_watched_and_the_choice_is_the_same() -> None:
+    model = tiny_network(4, 8, 16)
+    seen: list[tuple[Candidate, dict[str, torch.Tensor]]] = []
+    result = repair(
+        model,
+        TINY,
+        QUICK.but(suspect=0),
+        watch=lambda candidate, network: seen.append((candidate, network.state_dict())),
+    )
+    assert tuple(candidate for candidate, _ in seen) == result.candidates
+    assert len({state_dict_hash(weights) for _, weights in seen}) == len(seen)
+    assert result.output_hash == repair(model, TINY, QUICK.but(suspect=0)).output_hash
+    n_pruned = {one.gamma: one.n_pruned for one in result.candidates}
+    assert result.n_pruned == n_pruned[result.config.gammas[0]]
 
 
 def test_what_was_chosen_can_be_repeated_exactly(attacked: Trained, found: RepairResult) -> None:

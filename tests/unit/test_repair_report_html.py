@@ -216,10 +216,9 @@ def test_a_large_network_makes_no_large_page() -> None:
         stages=tuple(Stage(name=k, measured=Measured(acc=0.5, recalls=recalls)) for k in "ab"),
         choice=Choice(
             candidates=tuple(
-                Candidate(gamma=g, lambda_=k, score=1.0, stages=s)
+                Candidate(gamma=g, lambda_=k, score=1.0)
                 for g in np.linspace(0.01, 0.3, 50)
-                for k in np.linspace(0, 1, 5)
-                for s in "ab"
+                for k in np.linspace(0, 1, 10)
             )
         ),
         layers=tuple(base.model_copy(update={"name": f"layer{k}"}) for k in range(n_layers)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,10 +27,10 @@ from otbr_fast.cli.shards import OPTION, require_safetensors, shard_bytes
 from otbr_fast.cli.subject import ModelOptions, Subject, open_subject
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from otbr_fast.evaluate import Metrics
-    from otbr_fast.repair import RepairResult
+    from otbr_fast.repair import Candidate, RepairResult
 
 
 def command(
@@ -123,9 +124,9 @@ def command(
 
     with progress_bars() as tell:
         evaluation = _evaluation(subject, outputs, DataOptions(data, trigger, target, limit))
-        measure = measure_with(subject, evaluation, chosen_device, tell)
-        before = measure(subject.model) if measure and report else None
         clock = StageClock(tell)
+        measured = _Measured(measure_with(subject, evaluation, chosen_device, clock))
+        measured.look("before", subject.model)
         result = repair(
             subject.model,
             subject.inputs,
@@ -133,26 +134,50 @@ def command(
             channels=graph,
             device=chosen_device,
             progress=clock,
+            watch=None if report is None else measured.watch,
         )
+        measured.look("after", result.model)
         timings = clock.stop()
         weights = subject.checkpoint.keep_types(result.model)
-        after = measure(result.model) if measure else None
     used = {**subject.settings(), **settings.model_dump(), "device": chosen_device, "out": out}
     used |= {"report": report, **(asdict(evaluation.options) if evaluation else {})}
     document = {
         **subject.description().model_dump(mode="json", exclude_none=True),
         "repair": {"source_sha256": subject.checkpoint.sha256, **result.to_dict()},
     }
-    summary = _summary(result, after or Metrics())
+    summary = _summary(result, measured.of.get("after", Metrics()))
     outputs.write(subject, weights, summary, document, resolved_config(ctx, **used), overwrite)
     if report is not None:
-        _write_report(
-            report, model, subject, result, evaluation, (before, after), timings, overwrite
-        )
+        _write_report(report, model, subject, result, evaluation, measured, timings, overwrite)
     if json:
-        print_json({"written": [str(path) for path in outputs.paths], **document})
+        figures = {name: asdict(metrics) for name, metrics in measured.of.items()}
+        written = [str(path) for path in outputs.paths]
+        print_json({"written": written, "measured": figures or None, **document})
     else:
-        _show(result, outputs)
+        _show(result, measured, outputs)
+
+
+class _Measured:
+    """Metrics of the networks looked at: "before", "after", and the candidates in between.
+
+    Parameters
+    ----------
+    measure : callable, optional
+        Without it nothing is measured.
+    """
+
+    def __init__(self, measure: Callable[[nn.Module], Metrics] | None) -> None:
+        self._measure = measure
+        self.of: dict[str, Metrics] = {}
+        self.candidates: list[Metrics] = []
+
+    def look(self, name: str, network: nn.Module) -> None:
+        if self._measure is not None:
+            self.of[name] = self._measure(network)
+
+    def watch(self, _: Candidate, network: nn.Module) -> None:
+        if self._measure is not None:
+            self.candidates.append(self._measure(network))
 
 
 @dataclass(frozen=True)
@@ -276,7 +301,7 @@ def _write_report(
     subject: Subject,
     result: RepairResult,
     evaluation: EvaluationData | None,
-    metrics: tuple[Metrics | None, Metrics | None],
+    measured: _Measured,
     timings: dict[str, float],
     overwrite: bool,
 ) -> None:
@@ -300,8 +325,9 @@ def _write_report(
         command=shlex.join(["otbr-fast", *sys.argv[1:]]),
         hashes={model.name: subject.checkpoint.sha256},
         timings=timings,
-        before=metrics[0],
-        after=metrics[1],
+        before=measured.of.get("before"),
+        after=measured.of.get("after"),
+        candidates=measured.candidates,
         evaluation=told,
         triggered=()
         if poisoned is None
@@ -311,10 +337,10 @@ def _write_report(
     write_report(page, path, overwrite=overwrite)
 
 
-def _show(result: RepairResult, outputs: _Outputs) -> None:
+def _show(result: RepairResult, measured: _Measured, outputs: _Outputs) -> None:
     from rich.console import Console
 
-    from otbr_fast.report import candidate_table, layer_table
+    from otbr_fast.report import candidate_table, layer_table, measured_table
 
     console = Console()
     if result.evidence is not None:
@@ -333,6 +359,8 @@ def _show(result: RepairResult, outputs: _Outputs) -> None:
         console.print(layer_table(result.layers))
         if result.candidates:
             console.print(candidate_table(result))
+        if measured.of:
+            console.print(measured_table(measured.of["before"], measured.of["after"]))
         print_text(
             f"Mitigated: {result.n_pruned} of {result.n_neurons} neurons pruned and fused back, "
             f"transport cost {result.ot_cost:.6g}. This is no proof that the backdoor is gone; "

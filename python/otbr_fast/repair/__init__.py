@@ -1,7 +1,7 @@
 """Repair of backdoored networks without data: evidence, ranking, pruning, transport, choice."""
 
 from otbr_fast.repair.channels import ConvChain, ConvLayer, conv_chain
-from otbr_fast.repair.choice import Candidate, Proxies, ProxyJudge
+from otbr_fast.repair.choice import Candidate, Proxies, ProxyJudge, Watch
 from otbr_fast.repair.config import PUBLISHED_GAMMAS, Mode, Ranking, RepairConfig
 from otbr_fast.repair.costs import NeuronCosts, neuron_costs
 from otbr_fast.repair.distil import distil
@@ -74,6 +74,7 @@ __all__ = [
     "Stages",
     "Surrogates",
     "Verdict",
+    "Watch",
     "Way",
     "conv_chain",
     "distil",

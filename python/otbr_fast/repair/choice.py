@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -40,17 +41,34 @@ class Proxies:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that could be chosen, or was, and what speaks for it."""
+    """A network that could be chosen, or was, and what speaks for it.
+
+    Parameters
+    ----------
+    gamma, lambda_ : float
+        The paper's γ and λ.
+    n_pruned : int
+        Neurons pruned in all layers together.
+    proxies : Proxies
+        What it does on surrogates and under probes.
+    score : float
+        What the choice goes by.
+    """
 
     gamma: float
     lambda_: float
+    n_pruned: int
     proxies: Proxies
     score: float
 
     def to_dict(self) -> dict[str, float]:
         """Return a flat dictionary."""
-        own = {"gamma": self.gamma, "lambda": self.lambda_, "score": self.score}
-        return {**own, **asdict(self.proxies)}
+        own = {"gamma": self.gamma, "lambda": self.lambda_, "n_pruned": self.n_pruned}
+        return {**own, "score": self.score, **asdict(self.proxies)}
+
+
+Watch = Callable[[Candidate, nn.Module], None]
+"""Called with each candidate and its network, in eval mode on the CPU, not to be changed."""
 
 
 class ProxyJudge:
@@ -102,10 +120,10 @@ class ProxyJudge:
             probe_success=float(torch.cat(led).double().mean()),
         )
 
-    def candidate(self, model: nn.Module, gamma: float, lambda_: float) -> Candidate:
+    def candidate(self, model: nn.Module, gamma: float, lambda_: float, n_pruned: int) -> Candidate:
         """Measure and score a network that was repaired with these settings."""
         proxies = self.look(model)
-        return Candidate(gamma, lambda_, proxies, proxies.score(self.before))
+        return Candidate(gamma, lambda_, n_pruned, proxies, proxies.score(self.before))
 
     def _classes(self, net: nn.Module, images: torch.Tensor) -> torch.Tensor:
         logits = answers(net, self._inputs, images, images_at_once(self._inputs))

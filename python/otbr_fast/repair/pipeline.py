@@ -17,7 +17,7 @@ from otbr_fast.errors import RepairError
 from otbr_fast.models.copies import reading_copy
 from otbr_fast.models.hashing import state_dict_hash
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.repair.choice import Candidate, ProxyJudge
+from otbr_fast.repair.choice import Candidate, ProxyJudge, Watch
 from otbr_fast.repair.config import RepairConfig
 from otbr_fast.repair.distil import distil
 from otbr_fast.repair.evidence import Evidence, gather_evidence
@@ -45,6 +45,7 @@ def repair(
     channels: ChannelGraph | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> RepairResult:
     """Mitigate a network's backdoor without data.
 
@@ -66,6 +67,9 @@ def repair(
         fusion are on the CPU.
     progress : callable, optional
         Called with a stage's name, the steps done and the steps in all.
+    watch : callable, optional
+        Called with each candidate and its network as it is judged, where γ or λ is chosen: to
+        measure them where there are images. Nothing that it does has a part in the choice.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def repair(
     configs = _configs(config, config.gammas, config.lambdas)
     if len(configs) == 1 and len(configs[0]) == 1:
         return next(_results(plan, configs))
-    return _best(plan, configs)
+    return _best(plan, configs, watch)
 
 
 def sweep(
@@ -286,7 +290,9 @@ def _distilled(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module
     return _recalibrated(plan, taught, share=_SHARE_OF_TAUGHT) if config.recalibrate else taught
 
 
-def _best(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> RepairResult:
+def _best(
+    plan: _Plan, configs: Sequence[Sequence[RepairConfig]], watch: Watch | None
+) -> RepairResult:
     """Fuse with all settings and distil the one with the best score, the first of equal ones.
 
     What the fused networks differ in is what distillation makes alike.
@@ -305,15 +311,16 @@ def _best(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> RepairResul
         except RepairError as error:  # this γ would prune nothing or a whole layer; another may not
             refused = error
     for fused in _all_fused(plan, selected):
-        config = fused.config
-        candidate = judge.candidate(fused.model, config.gammas[0], config.lambdas[0])
+        candidate = _judged(judge, fused, fused.model)
+        if watch is not None:
+            watch(candidate, fused.model)
         if best is None or candidate.score > max(c.score for c in candidates):
             best = fused
         candidates.append(candidate)
     if best is None:
         raise refused or RepairError("there is no γ to choose from")
     result = _finished(plan, best)
-    mitigated = judge.candidate(result.model, best.config.gammas[0], best.config.lambdas[0])
+    mitigated = _judged(judge, best, result.model)
     _warn_if_no_gain(mitigated.score)
     return replace(
         result,
@@ -321,6 +328,12 @@ def _best(plan: _Plan, configs: Sequence[Sequence[RepairConfig]]) -> RepairResul
         proxies_before=judge.before,
         mitigated=mitigated,
     )
+
+
+def _judged(judge: ProxyJudge, fused: _Fused, model: nn.Module) -> Candidate:
+    """Judge a network, fused or distilled after that."""
+    n_pruned = sum(int(mask.sum()) for mask in fused.pruned.values())
+    return judge.candidate(model, fused.config.gammas[0], fused.config.lambdas[0], n_pruned)
 
 
 def _warn_if_no_gain(score: float) -> None:

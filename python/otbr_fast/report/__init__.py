@@ -5,6 +5,7 @@ from otbr_fast.report.sweep import GLOSSARY, NO_HINDSIGHT, Row, SweepReport
 from otbr_fast.report.tables import (
     candidate_table,
     layer_table,
+    measured_table,
     metric_table,
     pruned_table,
     verdict_table,
@@ -19,6 +20,7 @@ __all__ = [
     "csv_text",
     "json_text",
     "layer_table",
+    "measured_table",
     "metric_table",
     "pruned_table",
     "verdict_table",

@@ -24,7 +24,7 @@ N_PANELS = 12
 """Charts of one kind at most."""
 
 _Value = Callable[[Candidate], float | None]
-_Family = tuple[str, float | None]
+_Family = float | None  # the λ that the candidates of one curve share
 
 
 def choice_section(report: RepairReport) -> Section | None:
@@ -42,7 +42,7 @@ def choice_section(report: RepairReport) -> Section | None:
     if by_proxy:
         blocks.append(Figures(by_proxy, "Without data: what the choice went by", legend))
     if by_data:
-        title = "With data: measured afterwards, never used for the choice"
+        title = "With data: the candidates as measured, never used for the choice"
         blocks.append(Figures(by_data, title, legend))
     blocks.append(_table(report, choice))
     n_families = len({_family(candidate) for candidate in choice.candidates})
@@ -53,13 +53,11 @@ def choice_section(report: RepairReport) -> Section | None:
 
 
 def _family(candidate: Candidate) -> _Family:
-    return candidate.stages, candidate.lambda_
+    return candidate.lambda_
 
 
 def _name(family: _Family) -> str:
-    stages, lambda_ = family
-    told = "" if lambda_ is None else f"λ = {lambda_:g}"
-    return ", ".join(part for part in (stages, told) if part) or "candidates"
+    return "candidates" if family is None else f"λ = {family:g}"
 
 
 def _families(choice: Choice) -> list[_Family]:
@@ -74,7 +72,7 @@ def _families(choice: Choice) -> list[_Family]:
 def _panels(
     report: RepairReport, choice: Choice, colors: dict[_Family, int]
 ) -> tuple[list[Figure], list[Figure]]:
-    score = f"{choice.score_label} ({choice.better} is better)"
+    score = f"{choice.score_label} (higher is better)"
     wanted: list[tuple[str, bool, _Value]] = [(score, False, lambda c: c.score)]
     for proxy in report.proxies[: N_PANELS - 1]:
         title = f"{proxy.label} ({proxy.better} is better)" if proxy.better else proxy.label
@@ -129,7 +127,6 @@ def _thinned(
 def _table(report: RepairReport, choice: Choice) -> Table:
     candidates = choice.candidates
     shown = [c for k, c in enumerate(candidates) if k < N_CANDIDATES or c.chosen]
-    text: dict[str, Callable[[Candidate], str]] = {"stages": lambda c: c.stages}
     numbers: dict[str, Callable[[Candidate], str]] = {
         "γ": lambda c: number(c.gamma),
         "λ": lambda c: number(c.lambda_),
@@ -143,14 +140,14 @@ def _table(report: RepairReport, choice: Choice) -> Table:
     notes: dict[str, Callable[[Candidate], str]] = {"note": lambda c: "chosen" if c.chosen else ""}
     columns = {
         name: cell
-        for name, cell in {**text, **numbers, **notes}.items()
+        for name, cell in {**numbers, **notes}.items()
         if any(cell(candidate) not in ("", UNKNOWN) for candidate in shown)
     }
     return Table(
         "Candidates",
         list(columns),
         [Row([cell(c) for cell in columns.values()], "marked" if c.chosen else "") for c in shown],
-        n_text=sum(name in text for name in columns),
+        n_text=0,
         n_notes=int("note" in columns),
         note=join_sentences(left_out(len(shown), len(candidates), "candidates")),
     )

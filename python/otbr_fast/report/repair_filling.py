@@ -84,6 +84,8 @@ class Background:
         Seconds of each stage.
     before, after : Metrics, optional
         Of the network that came and the one that goes out, if there were images to measure on.
+    candidates : sequence of Metrics
+        Of the candidates, in their order; empty if they were not measured.
     evaluation : str
         On which images, in a sentence.
     triggered : sequence of Example
@@ -97,6 +99,7 @@ class Background:
     timings: Mapping[str, float] = field(default_factory=dict)
     before: Metrics | None = None
     after: Metrics | None = None
+    candidates: Sequence[Metrics] = ()
     evaluation: str = ""
     triggered: Sequence[Example] = ()
 
@@ -129,7 +132,7 @@ def repair_report(
         stages=_stages(result, background),
         proxies=_PROXIES if result.candidates else (),
         evaluation=background.evaluation,
-        choice=_choice(result),
+        choice=_choice(result, background),
         ranking_label=_RANKINGS[result.config.ranking],
         layers=layer_facts(
             result.layers,
@@ -216,20 +219,23 @@ def _stages(result: RepairResult, background: Background) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def _choice(result: RepairResult) -> Choice | None:
+def _choice(result: RepairResult, background: Background) -> Choice | None:
     if not result.candidates:
         return None
     chosen = (result.gamma, result.lambda_)
+    told: Sequence[Metrics | None] = background.candidates or [None] * len(result.candidates)
     return Choice(
         candidates=tuple(
             Candidate(
                 gamma=one.gamma,
                 lambda_=one.lambda_,
+                n_pruned=one.n_pruned,
                 proxies=asdict(one.proxies),
                 score=one.score,
                 chosen=(one.gamma, one.lambda_) == chosen,
+                measured=None if metrics is None else measured(metrics, background.before),
             )
-            for one in result.candidates
+            for one, metrics in zip(result.candidates, told, strict=True)
         ),
         rule="The candidate with the highest score: hDER, with proxies in place of what they stand "
         "for, taken of the fused networks; the chosen one is distilled. No image was used.",

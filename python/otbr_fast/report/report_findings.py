@@ -130,8 +130,6 @@ class Candidate(Part):
     ----------
     gamma, lambda_ : float, optional
         The paper's γ and λ.
-    stages : str
-        What else distinguishes it, as in "aimed"; candidates that share it form a curve.
     n_pruned : int, optional
         Neurons pruned.
     proxies : dict of str to float
@@ -146,7 +144,6 @@ class Candidate(Part):
 
     gamma: Number = None
     lambda_: Number = None
-    stages: str = ""
     n_pruned: int | None = None
     proxies: dict[str, Number] = Field(default_factory=dict)
     score: Number = None
@@ -164,15 +161,12 @@ class Choice(Part):
     rule : str
         How one was chosen, in a sentence or two.
     score_label : str
-        What the score is.
-    better : {"higher", "lower"}
-        Which scores are better.
+        What the score is; the higher, the better.
     """
 
     candidates: tuple[Candidate, ...] = ()
     rule: str = ""
     score_label: str = "score"
-    better: Literal["higher", "lower"] = "higher"
 
     @model_validator(mode="after")
     def _check(self) -> Choice:

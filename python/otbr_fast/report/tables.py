@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from rich import box
 from rich.table import Table
 
+from otbr_fast.evaluate import Metrics, der, hder
 from otbr_fast.repair import Candidate, LayerReport, RepairResult, Verdict
 from otbr_fast.report.sweep import Row
 
@@ -30,6 +32,16 @@ def metric_table(rows: Sequence[Row]) -> Table:
             *(_percent(values[name.lower()]) for name in _METRICS),
             end_section=[other.gamma for other in rows[i + 1 : i + 2]] != [row.gamma],
         )
+    return table
+
+
+def measured_table(before: Metrics, after: Metrics) -> Table:
+    """Return what was measured before and after one repair, in percent."""
+    gains = {"der": der(before, after), "hder": hder(before, after)}
+    table = _table("measured", *_METRICS)
+    for name, metrics, more in (("before", before, {}), ("after", after, gains)):
+        values = {**asdict(metrics), **more}
+        table.add_row(name, *(_percent(values.get(name.lower())) for name in _METRICS))
     return table
 
 
