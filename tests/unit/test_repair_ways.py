@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from otbr_fast.models import InputSpec
-from otbr_fast.repair import kinds, ways
+from otbr_fast.repair import sized_kind, wave_kind, ways
 from otbr_fast.repair.kinds import spreads_above
 from otbr_fast.repair.patch import AREAS
 from otbr_fast.repair.probe import RADII, Probe
@@ -125,8 +125,8 @@ def test_waves_that_act_only_at_their_full_size_are_found(monkeypatch: pytest.Mo
         probe = Probe(SUSPECT, radius, torch.zeros(INPUTS.shape), 1.0, 0.0)
         return LeadingWaves((probe,) * leads, (probe,) * leads, (0.25,) * 9)
 
-    monkeypatch.setattr(kinds, "leading_waves", found)
-    monkeypatch.setattr(kinds, "_CLEAR_LEAD", 2.0)
+    monkeypatch.setattr(wave_kind, "leading_waves", found)
+    monkeypatch.setattr(sized_kind, "_CLEAR_LEAD", 2.0)
     way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert tried[-1] == RADII[-1]
     assert len(set(tried)) == len(tried)
@@ -198,7 +198,11 @@ def test_few_classes_have_ways_too(classes: int) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "thorough", "also"),
-    [("dense", True, set()), ("patch", True, {"probe (patch)"}), ("patch", False, set())],
+    [
+        ("dense", True, set()),
+        ("patch", True, {"probe (patch)", "probe (warp)"}),
+        ("patch", False, set()),
+    ],
 )
 def test_other_kinds_are_tried_only_where_dense_ones_do_not_stand_out(
     kind: str, thorough: bool, also: set[str]

@@ -55,7 +55,8 @@ def progress_bars() -> Iterator[Progress]:
         def tell(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
-            elif done < bars.tasks[tasks[stage]].completed:  # once more, for the next γ
+            task = bars.tasks[tasks[stage]]
+            if done < task.completed or total != task.total:  # once more, for the next γ
                 bars.reset(tasks[stage], total=total)
             bars.update(tasks[stage], completed=done)
 

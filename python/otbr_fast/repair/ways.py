@@ -6,12 +6,14 @@ import torch
 from torch import nn
 
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.repair.kinds import Hunt, Kind, SizedKind, WaveKind, Way
+from otbr_fast.repair.kinds import Kind, Sought, Way
 from otbr_fast.repair.patch import AREAS, patch_perturbation
 from otbr_fast.repair.probe import RADII, universal_perturbation
 from otbr_fast.repair.progress import Progress, silent
+from otbr_fast.repair.sized_kind import SizedKind
 from otbr_fast.repair.surrogates import Surrogates
 from otbr_fast.repair.warp import SHIFTS, warp_perturbation
+from otbr_fast.repair.wave_kind import WaveKind
 
 _WANTED_OF_WARPS = 0.5  # the attacks themselves lead fewer images to their class
 _MOST_RIVALS = 16
@@ -68,18 +70,20 @@ def easiest_way(
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(len(classes), generator=generator)[:_MOST_RIVALS]
     rivals = [classes[i] for i in drawn.tolist()]
-    hunt = Hunt(model, inputs, surrogates, suspect, rivals, seed, device, progress or silent)
+    sought = Sought(model, inputs, surrogates, suspect, rivals, seed, device, progress or silent)
     # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
-    dense = SizedKind("dense", hunt, universal_perturbation, "radius", RADII)
+    dense = SizedKind("dense", sought, universal_perturbation, "radius", RADII)
     if not thorough:
         return dense.smallest()
     if dense.is_clear():
         return dense.largest_clear()
     others: list[Kind] = [
         # What a search for a patch finds depends on where it begins, so two are made.
-        SizedKind("patch", hunt, patch_perturbation, "area", AREAS, n_tries=2),
-        SizedKind("warp", hunt, warp_perturbation, "shift", SHIFTS, wanted=_WANTED_OF_WARPS),
-        WaveKind(hunt, dense.clearest_size(), num_classes),
+        SizedKind("patch", sought, patch_perturbation, "area", AREAS, n_tries=2),
+        SizedKind("warp", sought, warp_perturbation, "shift", SHIFTS, wanted=_WANTED_OF_WARPS),
+        WaveKind(sought, dense.clearest_size(), num_classes),
     ]
-    kinds = [dense, *(kind for kind in others if kind.leads_enough)]
-    return max(kinds, key=lambda kind: kind.standing()).clearest()
+    leading = [kind for kind in others if kind.leads_enough]
+    if not leading:  # there is nothing to compare with
+        return dense.clearest()
+    return max([dense, *leading], key=lambda kind: kind.standing()).clearest()
