@@ -98,6 +98,8 @@ def leads_nowhere(*given: object, **_: object) -> Probe:
         ({0.036: (0.1, 0.0), 0.054: (0.2, 0.1), 0.072: (0.5, 0.3), 0.108: (0.6, 0.2)}, 0.108),
         # The first that leads is clear, and so are two that are larger.
         ({0.018: (0.95, 0.0), 0.027: (1.0, 0.05), 0.036: (1.0, 0.15), 0.054: (1.0, 0.3)}, 0.036),
+        # So are two that are larger, but the one between is not.
+        ({0.018: (0.95, 0.0), 0.027: (1.0, 0.3), 0.036: (1.0, 0.15), 0.054: (1.0, 0.1)}, 0.018),
     ],
 )
 def test_the_size_by_which_the_suspect_is_clearest_is_taken(
@@ -228,3 +230,32 @@ def test_the_same_seed_finds_the_same_way() -> None:
     )
     assert one.lead == same.lead
     assert torch.equal(one.probes[1].perturbation, same.probes[1].perturbation)
+
+
+def test_of_many_classes_sixteen_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets: list[int] = []
+
+    def found(*given: object, **_: object) -> Probe:
+        targets.append(int(str(given[3])))
+        success = 0.95 if targets[-1] == SUSPECT else 0.1
+        return Probe(targets[-1], 0.1, torch.zeros(INPUTS.shape), success, 1 - success)
+
+    monkeypatch.setattr(ways, "universal_perturbation", found)
+    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, 30)
+    rivals = [target for target in targets if target != SUSPECT]
+    assert len(set(rivals)) == 16
+    assert set(rivals) <= set(range(30))
+    assert way.lead == pytest.approx(0.85)
+
+
+def test_images_too_small_for_a_wave_have_ways() -> None:
+    small = InputSpec(shape=(3, 3, 3))
+    generator = torch.Generator().manual_seed(0)
+    last = nn.Linear(27, 4)
+    last.weight = nn.Parameter(torch.randn((4, 27), generator=generator))
+    model = nn.Sequential(nn.Flatten(), last)
+    surrogates = Surrogates(torch.rand((40, 3, 3, 3), generator=generator), torch.arange(40) % 4)
+    way = easiest_way(model, small, surrogates, 1, 4)
+    assert way.kind in ("dense", "patch", "warp")
+    assert way.probes
+    assert way.held_out
