@@ -254,6 +254,27 @@ def test_a_repair_that_chose_nothing_has_a_page(tmp_path: Path, more: tuple[str,
 
 
 @needs_jinja2
+def test_classes_have_their_names_where_these_are_known(tmp_path: Path) -> None:
+    suspect, page = write_suspect(tmp_path), tmp_path / "page.html"
+    described = json.loads(suspect.with_suffix(".json").read_text())
+    call = ("repair", suspect, "--gamma", "0.1", "--out", tmp_path / "o.safetensors", *NWC)
+
+    described["class_names"] = ["cat", "dog", "ship"]
+    for told in ("3 class_names for 5 classes", "names 3 (class_names)"):
+        suspect.with_suffix(".json").write_text(json.dumps(described))
+        refused = Outcome(*call)
+        assert refused.code == 1
+        assert told in refused.err
+        described.pop("num_classes", None)
+
+    described["class_names"] += ["frog", "truck"]
+    suspect.with_suffix(".json").write_text(json.dumps(described))
+    assert Outcome(*call, "--report", page).code == 0
+    assert "4 truck" in page.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "o.json").read_text())["class_names"][4] == "truck"
+
+
+@needs_jinja2
 def test_a_network_left_alone_has_a_page_that_says_so(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     outcome = Outcome(

@@ -319,6 +319,7 @@ def _write_report(
             name=model.name,
             architecture=subject.arch,
             num_classes=subject.num_classes,
+            class_names=(known.class_names if known else None) or (),
             dataset=known.dataset if known else None,
             input_shape=subject.inputs.shape,
         ),

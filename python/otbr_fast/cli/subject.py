@@ -56,6 +56,7 @@ class Subject(Network):
         return ModelDescription(
             model_name=self.arch,
             num_classes=self.num_classes,
+            class_names=known.class_names if known else None,
             dataset=known.dataset if known else None,
             input_shape=self.inputs.shape,
             input_range=(self.inputs.low, self.inputs.high),
@@ -109,6 +110,12 @@ def open_network(path: Path, options: ModelOptions) -> Network:
         raise CheckpointError(
             f"{path} has {found} classes, not the {options.num_classes} of --num-classes: "
             "check that this is the right file, or leave the option out."
+        )
+    names = checkpoint.description.class_names if checkpoint.description else None
+    if names is not None and len(names) != found:
+        raise CheckpointError(
+            f"{path} has {found} classes, but its description names {len(names)} (class_names): "
+            "correct it, or leave the names out."
         )
     if inputs is None:
         return Network(checkpoint, model, arch, found)

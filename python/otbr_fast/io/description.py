@@ -47,6 +47,8 @@ class ModelDescription(BaseModel):
         One of `otbr_fast.models.SUPPORTED_MODELS`.
     num_classes : int, optional
         Number of logits.
+    class_names : tuple of str, optional
+        One for each logit, in order; reports name the classes by them.
     dataset : str, optional
         What the model was trained on.
     input_shape : (int, int, int)
@@ -65,6 +67,7 @@ class ModelDescription(BaseModel):
 
     model_name: str | None = None
     num_classes: int | None = Field(default=None, ge=1)
+    class_names: tuple[str, ...] | None = None
     dataset: str | None = None
     input_shape: tuple[int, int, int]
     input_range: tuple[float, float] = (0.0, 1.0)
@@ -75,6 +78,9 @@ class ModelDescription(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> ModelDescription:
         self.input_spec()
+        names = self.class_names
+        if names is not None and self.num_classes not in (None, len(names)):
+            raise ValueError(f"{len(names)} class_names for {self.num_classes} classes")
         return self
 
     def input_spec(self) -> InputSpec:
