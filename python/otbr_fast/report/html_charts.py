@@ -91,7 +91,7 @@ def curve_chart(title: str, x_label: str, curves: Sequence[Curve], is_fraction: 
     up = Scale(low, high, bottom, top)
     told = percent_tick if is_fraction else number
     chart = Svg(title, f"{len(curves)} curves over {x_label}", bottom + 34)
-    for tick in ticks(low, high, 4):
+    for tick in ticks(low, high):
         chart.line((left, up(tick)), (right, up(tick)), "grid")
         chart.text((left - 6, up(tick) + 4), told(tick), "end small")
     for tick in ticks(across.low, across.high, 6):

@@ -98,7 +98,7 @@ def verdict_section(report: RepairReport) -> Section | None:
             note,
         )
         table = Table("Each class", columns, rows, note=note)
-        blocks.append(Beside([Figures([figure]), table]))
+        blocks += [Figures([figure]), table]
     return Section("verdict", "Verdict", blocks)
 
 

@@ -45,12 +45,16 @@ def around(values: Iterable[float | None], *, zero: bool = False) -> tuple[float
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Return round numbers in a range, `most` of them or fewer."""
-    rough = (high - low) / max(most, 1)
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= rough * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
+    """Return round numbers in a range: as many as there can be, but `most` at most.
+
+    Of five, at least two are there.
+    """
+    unit = 10.0 ** math.floor(math.log10((high - low) / max(most, 1)) - 1e-9)
+    for step in (unit * k for k in (1, 2, 5, 10, 20)):
+        first = math.ceil(low / step - 1e-9)
+        last = math.floor(high / step + 1e-9)
+        if last - first < most:
+            break
     return [k * step for k in range(first, last + 1)]
 
 
