@@ -19,6 +19,7 @@ from otbr_fast.io import state_dict_hash
 from otbr_fast.models import InputSpec
 from otbr_fast.repair import (
     Candidate,
+    Proxies,
     ProxyJudge,
     RepairConfig,
     RepairResult,
@@ -108,7 +109,7 @@ def test_auto_finds_the_attacked_class_and_mitigates(
     assert mitigated_acc > acc - 0.1
 
 
-def test_the_choice_is_the_first_with_the_best_score(
+def test_the_proxies_are_of_the_networks_they_are_told_of(
     attacked: Trained, found: RepairResult
 ) -> None:
     before = found.proxies_before
@@ -118,31 +119,53 @@ def test_the_choice_is_the_first_with_the_best_score(
     assert before.score(before) == 0.5
     settings = [(c.gamma, c.lambda_) for c in found.candidates]
     assert settings == [(g, lambda_) for g in BLIND.gammas for lambda_ in BLIND.lambdas]
-    scores = [candidate.score for candidate in found.candidates]
-    assert scores == [candidate.proxies.score(before) for candidate in found.candidates]
-    assert (found.gamma, found.lambda_) == settings[scores.index(max(scores))]
+    assert [c.score for c in found.candidates] == [
+        c.proxies.score(before) for c in found.candidates
+    ]
     assert found.mitigated is not None
     assert (found.mitigated.gamma, found.mitigated.lambda_) == (found.gamma, found.lambda_)
     judge = ProxyJudge(attacked.model, attacked.inputs, found.evidence)
     assert judge.look(found.model) == found.mitigated.proxies
 
 
-def test_only_the_chosen_network_is_distilled(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("left", "chosen", "n_distilled"),
+    [
+        ((0.05, 0.0, 0.0, 0.0), 0, 1),
+        ((0.2, 0.04, 0.0, 0.0), 1, 2),
+        ((0.3, 0.2, 0.1, 0.3), 2, 4),  # none is enough
+        ((0.1, 0.1, 0.1, 0.1), 0, 4),
+        ((0.1, 0.1, 0.1, 0.0), 3, 4),
+    ],
+)
+def test_the_gentlest_that_is_enough_is_chosen_or_else_the_best(
+    left: tuple[float, ...], chosen: int, n_distilled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What probes still lead to the suspect after each candidate's distillation decides."""
+    settings = [(gamma, lambda_) for gamma in QUICK.gammas for lambda_ in QUICK.lambdas]
     taught: list[nn.Module] = []
 
-    def listening(original: nn.Module, fused: nn.Module, *args: Any, **settings: Any) -> nn.Module:
-        taught.append(fused)
-        return distil(original, fused, *args, **settings)
+    def teach(_: nn.Module, fused: nn.Module, *args: Any, **__: Any) -> nn.Module:
+        taught.append(copy.deepcopy(fused))
+        taught[-1].is_taught = True  # type: ignore[assignment]
+        return taught[-1]
 
-    monkeypatch.setattr(pipeline, "distil", listening)
-    model = tiny_network(4, 8, 16)
-    result = repair(model, TINY, QUICK.but(suspect=0))
-    assert len(result.candidates) == 4
-    (fused,) = taught
-    assert result.evidence is not None
-    judge = ProxyJudge(model, TINY, result.evidence)
-    chosen = max(result.candidates, key=lambda candidate: candidate.score)
-    assert judge.look(fused) == chosen.proxies
+    def judged(
+        _: ProxyJudge, model: nn.Module, gamma: float, lambda_: float, n_pruned: int
+    ) -> Candidate:
+        success = left[settings.index((gamma, lambda_))] if hasattr(model, "is_taught") else 0.5
+        return Candidate(gamma, lambda_, n_pruned, Proxies(1.0, 1.0, success), 1 - success / 2)
+
+    monkeypatch.setattr(pipeline, "distil", teach)
+    monkeypatch.setattr(ProxyJudge, "candidate", judged)
+    result = repair(tiny_network(4, 8, 16), TINY, QUICK.but(suspect=0))
+    assert (result.gamma, result.lambda_) == settings[chosen]
+    assert len(taught) == n_distilled
+    assert [(one.gamma, one.lambda_) for one in result.candidates] == settings
+    assert {one.proxies.probe_success for one in result.candidates} == {0.5}
+    assert result.mitigated is not None
+    assert result.mitigated.proxies.probe_success == left[chosen]
+    assert hasattr(result.model, "is_taught")
 
 
 def test_all_candidates_can_be_watched_and_the_choice_is_the_same() -> None:

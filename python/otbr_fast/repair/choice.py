@@ -14,6 +14,8 @@ from otbr_fast.models.precision import answers, working_copy
 from otbr_fast.repair.evidence import Evidence
 from otbr_fast.repair.surrogates import images_at_once, mixtures
 
+_ENOUGH = 0.05  # of the surrogates: some images of others are near the class without a backdoor too
+
 
 @dataclass(frozen=True)
 class Proxies:
@@ -32,6 +34,11 @@ class Proxies:
     agreement: float
     target_agreement: float
     probe_success: float
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether probes lead hardly any image to the suspect."""
+        return self.probe_success <= _ENOUGH
 
     def score(self, before: Proxies) -> float:
         """Return hDER with the proxies in place of what they stand for."""
@@ -52,7 +59,7 @@ class Candidate:
     proxies : Proxies
         What it does on surrogates and under probes.
     score : float
-        What the choice goes by.
+        hDER by its proxies, see `Proxies.score`.
     """
 
     gamma: float

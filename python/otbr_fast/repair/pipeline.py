@@ -94,7 +94,7 @@ def repair(
     configs = _configs(config, config.gammas, config.lambdas)
     if len(configs) == 1 and len(configs[0]) == 1:
         return next(_results(plan, configs))
-    return _best(plan, configs, watch)
+    return _chosen(plan, configs, watch)
 
 
 def sweep(
@@ -290,19 +290,19 @@ def _distilled(plan: _Plan, fused: nn.Module, config: RepairConfig) -> nn.Module
     return _recalibrated(plan, taught, share=_SHARE_OF_TAUGHT) if config.recalibrate else taught
 
 
-def _best(
+def _chosen(
     plan: _Plan, configs: Sequence[Sequence[RepairConfig]], watch: Watch | None
 ) -> RepairResult:
-    """Fuse with all settings and distil the one with the best score, the first of equal ones.
+    """Finish the gentlest repair that is enough; if none is, the one with the best score.
 
-    What the fused networks differ in is what distillation makes alike.
+    Stronger ones than need be only cost more: distillation ends what a gentle fusion has left.
     """
     assert plan.evidence is not None  # `RepairConfig.needs_evidence`
     judge = ProxyJudge(
         plan.original, plan.inputs, plan.evidence, seed=plan.config.seed, device=plan.device
     )
     candidates: list[Candidate] = []
-    best: _Fused | None = None
+    best: tuple[RepairResult, Candidate] | None = None
     refused: RepairError | None = None
     selected: list[tuple[Sequence[RepairConfig], PrunedMasks]] = []
     for row in configs:
@@ -311,16 +311,17 @@ def _best(
         except RepairError as error:  # this γ would prune nothing or a whole layer; another may not
             refused = error
     for fused in _all_fused(plan, selected):
-        candidate = _judged(judge, fused, fused.model)
+        candidates.append(_judged(judge, fused, fused.model))
         if watch is not None:
-            watch(candidate, fused.model)
-        if best is None or candidate.score > max(c.score for c in candidates):
-            best = fused
-        candidates.append(candidate)
+            watch(candidates[-1], fused.model)
+        if best is None or not best[1].proxies.is_enough:
+            result = _finished(plan, fused)
+            mitigated = _judged(judge, fused, result.model)
+            if best is None or mitigated.proxies.is_enough or mitigated.score > best[1].score:
+                best = result, mitigated
     if best is None:
         raise refused or RepairError("there is no γ to choose from")
-    result = _finished(plan, best)
-    mitigated = _judged(judge, best, result.model)
+    result, mitigated = best
     _warn_if_no_gain(mitigated.score)
     return replace(
         result,

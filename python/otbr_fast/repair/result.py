@@ -93,7 +93,8 @@ class RepairResult:
     stages : Stages
         What was worked on: the chain of convolutions, or the spaces of channels.
     candidates : tuple of Candidate
-        The fused networks that were chosen from, before distillation, if there was a choice.
+        The fused networks, before distillation, if there was a choice: the first is taken that is
+        enough when it is distilled.
     proxies_before : Proxies, optional
         The proxies of the network that came in, if there was a choice.
     mitigated : Candidate, optional

@@ -237,8 +237,10 @@ def _choice(result: RepairResult, background: Background) -> Choice | None:
             )
             for one, metrics in zip(result.candidates, told, strict=True)
         ),
-        rule="The candidate with the highest score: hDER, with proxies in place of what they stand "
-        "for, taken of the fused networks; the chosen one is distilled. No image was used.",
+        rule="From the gentlest on, the fused networks shown here are distilled until held-out "
+        "probes lead at most 5 % of the surrogates to the suspect. If they do after each, the one "
+        "with the highest score is taken: hDER, with proxies in place of what they stand for. No "
+        "image was used.",
         score_label="hDER by proxies",
     )
 
