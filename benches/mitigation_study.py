@@ -70,6 +70,7 @@ def main() -> None:
         str(options.out / "comparison"),
         "--device",
         options.device,
+        "--overwrite",  # the tables of other seeds; the outcomes stay
         *chosen,
     )
 

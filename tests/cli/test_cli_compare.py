@@ -228,3 +228,22 @@ def test_an_undescribed_network_is_told_with_its_name(folder: Path) -> None:
     outcome = compare(folder)
     assert outcome.code == 2
     assert "description" in outcome.err
+
+
+def test_another_comparison_is_not_overwritten_unasked(folder: Path) -> None:
+    assert compare(folder).code == 0
+    (folder / "elsewhere").mkdir()
+    write_suspect(folder / "elsewhere", width=12)
+    before = files_in(folder)
+    other = ("compare", folder / "elsewhere" / "suspect.safetensors", "--methods", "clp")
+    data = ("--data", folder / "test.npz", "--out", folder / "out", "--device", "cpu")
+    for refused in (Outcome(*other, *data), compare(folder, "--limit", "10")):
+        assert refused.code == 1
+        assert "compare.md" in refused.err
+        assert files_in(folder) == before
+    assert compare(folder, "--threads", "1").code == 0
+    assert Outcome(*other, *data, "--overwrite").code == 0
+
+
+def test_a_seed_that_is_none_is_a_usage_error(folder: Path) -> None:
+    assert compare(folder, "--seed", "-1").code == 2

@@ -9,7 +9,8 @@ import yaml
 from cli_helpers import NWC, Outcome, files_in, small_network, write_images, write_suspect
 
 import otbr_fast.repair
-from otbr_fast.io import load_checkpoint
+from otbr_fast.evaluate import Metrics
+from otbr_fast.io import load_checkpoint, save_safetensors
 
 
 def test_writes_model_description_and_config(tmp_path: Path) -> None:
@@ -302,3 +303,41 @@ def test_channels_can_be_handed_in(tmp_path: Path) -> None:
     refused = Outcome(*call, "--out", tmp_path / "c.safetensors", "--channels", channels)
     assert refused.code == 1
     assert "layer1.0.bn2.bins" in refused.err
+
+
+def test_what_is_measured_is_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of a narrow type are rounded when they are written."""
+    suspect, out = write_suspect(tmp_path), tmp_path / "o.safetensors"
+    weights = small_network().state_dict()
+    narrow = {n: t.bfloat16() if t.is_floating_point() else t for n, t in weights.items()}
+    save_safetensors(narrow, suspect, overwrite=True)
+    measured: list[dict[str, torch.Tensor]] = []
+
+    def spy(model: torch.nn.Module, *_: object, **__: object) -> Metrics:
+        measured.append(model.state_dict())
+        return Metrics()
+
+    monkeypatch.setattr("otbr_fast.evaluate.evaluate", spy)
+    images = ("--data", write_images(tmp_path))
+    assert Outcome("repair", suspect, "--gamma", "0.2", "--out", out, *images, *NWC).code == 0
+    written = load_checkpoint(out).state_dict
+    assert len(measured) == 2
+    for name, tensor in measured[1].items():
+        assert torch.equal(tensor, written[name].to(tensor.dtype)), name
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the work has started")
+
+    monkeypatch.setattr(otbr_fast.repair, "repair", never)
+    suspect = write_suspect(tmp_path)
+    (tmp_path / "folder.safetensors").mkdir()
+    for out in (tmp_path / "folder.safetensors", suspect / "o.safetensors"):
+        refused = Outcome("repair", suspect, "--gamma", "0.1", "--out", out, "--overwrite", *NWC)
+        assert refused.code == 1
+        assert "folder" in refused.err

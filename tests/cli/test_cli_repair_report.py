@@ -201,6 +201,12 @@ def test_the_pages_data_cannot_go_where_the_model_is_described(
         assert outcome.code == 2
         assert "--report" in outcome.err
         assert "another name" in outcome.err
+    of_the_suspect = Outcome(
+        *("repair", suspect, "--out", tmp_path / "o.safetensors"),
+        *("--report", suspect.with_suffix(".html"), "--overwrite"),
+    )
+    assert of_the_suspect.code == 2
+    assert "suspect.json" in of_the_suspect.err
     assert files_in(tmp_path) == before
 
 

@@ -103,3 +103,11 @@ def test_an_entry_in_two_spaces_is_refused() -> None:
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ChannelGraphError, match=r"absent\.yaml cannot be read"):
         read_channels(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 2020-13-99", "[" * 5000, "{spaces: [{size: 1%s}]}" % ("0" * 30)]
+)
+def test_yaml_that_python_cannot_hold_is_refused(text: str) -> None:
+    with pytest.raises(ChannelGraphError, match="description of channels"):
+        channels_from_yaml(text)

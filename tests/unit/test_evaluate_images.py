@@ -125,3 +125,13 @@ def test_images_and_labels_must_match() -> None:
         LabeledImages(images.float(), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(EvaluationDataError, match="no images"):
         LabeledImages(images[:0], torch.zeros(0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F", "I"])
+def test_images_of_more_than_eight_bits_are_refused(tmp_path: Path, mode: str) -> None:
+    """Pillow would cut off what is above 255."""
+    (tmp_path / "cat").mkdir()
+    image = Image.fromarray(np.full((4, 4), 300, dtype=np.uint16)).convert(mode)
+    image.save(tmp_path / "cat" / "one.tif")
+    with pytest.raises(EvaluationDataError, match=f"one.tif cannot be decoded: its mode is {mode}"):
+        load_images(tmp_path)

@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,3 +278,22 @@ def test_saving_takes_shared_and_strided_tensors(tmp_path: Path) -> None:
     weights = {"whole": whole, "same": whole, "turned": whole.T, "part": whole[:, 1]}
     save_safetensors(weights, tmp_path / "model.safetensors")
     assert same(load_checkpoint(tmp_path / "model.safetensors"), weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "told"),
+    [
+        ("w", {"epoch": 3}, "'epoch': 3 are not text"),
+        ("w", {3: "epoch"}, "are not text"),
+        ("__metadata__", None, "'__metadata__'"),
+    ],
+)
+def test_a_head_that_nothing_could_read_is_refused(
+    tmp_path: Path, name: str, metadata: Any, told: str
+) -> None:
+    path = tmp_path / "m.safetensors"
+    save_safetensors({"w": torch.ones(2)}, path)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=told):
+        save_safetensors({name: torch.ones(2)}, path, metadata=metadata, overwrite=True)
+    assert path.read_bytes() == before

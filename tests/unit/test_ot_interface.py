@@ -14,6 +14,7 @@ import numpy as np
 import ot as pot
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 import otbr_fast
@@ -281,3 +282,61 @@ def test_the_mass_does_not_change_when_sinkhorn_stops() -> None:
     tiny = ot.solve(M, 1e-9 * A, 1e-9 * B, 0.05)
     np.testing.assert_allclose(tiny.dense_plan(), 1e-9 * one.dense_plan(), rtol=1e-6)
     assert tiny.certificate.marginal_error <= 1e-8 * 1e-9
+
+
+@pytest.mark.parametrize("which", ["M", "a"])
+def test_arrays_that_are_not_aligned_are_taken(which: str) -> None:
+    def unaligned(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        moved = np.frombuffer(b"\0" + x.tobytes(), dtype=np.uint8)[1:]
+        return moved.view(np.float64).reshape(x.shape)
+
+    cost, a = (unaligned(M), A) if which == "M" else (M, unaligned(A))
+    assert not (cost.flags.aligned and a.flags.aligned)
+    assert ot.solve(cost, a, B).value == ot.solve(M, A, B).value
+
+
+def test_masked_entries_are_refused() -> None:
+    masked = np.ma.masked_less(M, 0.1)
+    with pytest.raises(ValueError, match="M has masked entries"):
+        ot.solve(masked, A, B)
+    nothing_masked = np.ma.masked_less(M, -1)
+    assert ot.solve(nothing_masked, A, B).value == ot.solve(M, A, B).value
+
+
+def test_big_endian_masses_and_a_tensor() -> None:
+    plan = ot.emd(A.astype(">f8"), B, torch.from_numpy(M))
+    assert torch.equal(plan, ot.emd(torch.from_numpy(A), B, torch.from_numpy(M)))
+
+
+def test_complex_costs_are_refused_even_if_they_are_sparse() -> None:
+    for costs in (M * 1j, csr_array(M * 1j)):
+        with pytest.raises(ValueError, match="complex"):
+            ot.emd(A, B, costs)
+
+
+@pytest.mark.parametrize(
+    "entropic",
+    [
+        lambda reg: ot.solve(torch.from_numpy(M), A, B, reg),
+        lambda reg: ot.sinkhorn(A, B, M, reg),
+        lambda reg: ot.sinkhorn2(A, B, M, reg),
+        lambda reg: ot.sinkhorn_unbalanced(A, B, M, reg, 1.0),
+        lambda reg: ot.entropic_partial_wasserstein(A, B, M, reg, m=0.5),
+    ],
+)
+def test_a_regularisation_that_wants_a_gradient_is_refused(
+    entropic: Callable[[Any], object],
+) -> None:
+    with pytest.raises(ValueError, match=r"reg requires a gradient"):
+        entropic(torch.tensor(0.1, requires_grad=True))
+    entropic(torch.tensor(0.1))
+    with pytest.raises(ValueError, match="reg is"):
+        entropic([0.1, 0.2])
+
+
+def test_half_precision_masses_are_summed_in_full() -> None:
+    a = np.full(6, 20000.0, dtype=np.float16)
+    b = np.full(9, 6 * 20000.0 / 9)
+    told = ot.sinkhorn(a, b, M, 0.1, log=True)[1]
+    same = ot.sinkhorn(a.astype(np.float64), b, M, 0.1, log=True)[1]
+    assert told["niter"] == same["niter"]

@@ -43,7 +43,10 @@ def update_document(path: Path, results: Results) -> None:
 
 
 def _read(path: Path) -> str:
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise OtbrFastError(f"{path} is not UTF-8 text: {error}.") from error
     if _SECTION.search(text) is None:
         raise OtbrFastError(
             f"{path} has no lines '<!-- bench:begin -->' and '<!-- bench:end -->' to put tables "

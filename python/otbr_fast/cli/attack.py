@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -198,6 +199,7 @@ def command(
         typer.Option(
             metavar="N",
             min=0,
+            max=common.LARGEST_SEED,
             help="Of the first weights, the trigger, what is poisoned, and the training.",
             rich_help_panel=_TRAINING_PANEL,
         ),
@@ -304,16 +306,20 @@ def _poisoning(
 
 def _numbers(strength: str | None) -> dict[str, float]:
     """Read ``KEY=VALUE,...``."""
-    numbers = {}
+    numbers: dict[str, float] = {}
     for part in strength.split(",") if strength else ():
         key, _, value = part.partition("=")
         try:
-            numbers[key.strip()] = float(value)
+            number = float(value)
         except ValueError:
+            number = math.nan
+        if key.strip() in numbers or not math.isfinite(number):
             raise typer.BadParameter(
-                f"{part!r} should be KEY=NUMBER, with commas between several",
+                f"{part!r} should be KEY=NUMBER, a finite one, with commas between several, each "
+                "key once",
                 param_hint="--strength",
-            ) from None
+            )
+        numbers[key.strip()] = number
     return numbers
 
 

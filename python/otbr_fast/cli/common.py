@@ -183,10 +183,13 @@ BatchSize = Annotated[
         rich_help_panel=_METHOD_PANEL,
     ),
 ]
+LARGEST_SEED = 2**63 - 1
 Seed = Annotated[
     int | None,
     typer.Option(
         metavar="N",
+        min=0,
+        max=LARGEST_SEED,
         help="Seed of all random numbers.",
         show_default="0",
         rich_help_panel=_METHOD_PANEL,
@@ -216,6 +219,7 @@ Target = Annotated[
     typer.Option(
         metavar="K",
         min=0,
+        max=2**31 - 1,
         help="The attack's target class.",
         show_default="from the description",
         rich_help_panel=_DATA_PANEL,
@@ -241,6 +245,7 @@ Threads = Annotated[
     typer.Option(
         metavar="N",
         min=1,
+        max=4096,
         help="CPU threads; the transport's results do not depend on it.",
         show_default="all",
         rich_help_panel=_RUN_PANEL,

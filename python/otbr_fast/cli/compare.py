@@ -10,10 +10,10 @@ import typer
 
 from otbr_fast.cli import common
 from otbr_fast.cli.computing import choose_device, limit_threads
-from otbr_fast.cli.config_file import config_text, resolved_config
+from otbr_fast.cli.config_file import config_text, read_config, resolved_config
 from otbr_fast.cli.evaluation_data import DataOptions, open_evaluation_data
 from otbr_fast.cli.output import print_json, print_text, progress_bars
-from otbr_fast.cli.subject import ModelOptions, Subject, open_subject
+from otbr_fast.cli.subject import ModelOptions, Subject, checked, open_subject
 
 if TYPE_CHECKING:
     from otbr_fast.evaluate import EvaluationSet
@@ -40,7 +40,8 @@ def command(
         typer.Option(
             metavar="DIR",
             help="Folder for the tables and for each outcome, as soon as it is known; the same "
-            "command goes on where an interrupted one ended.",
+            "command goes on where an interrupted one ended. Another one needs --overwrite, and "
+            "uses what outcomes it can.",
             show_default=False,
         ),
     ],
@@ -87,10 +88,11 @@ def command(
     from otbr_fast.report.comparison_tables import FILES
     from otbr_fast.report.documents import write_texts
 
-    defences = all_defences(seed or 0)
+    defences = checked(lambda: all_defences(seed or 0))
     known = [method for defence in defences for method in defence.methods]
     chosen = _chosen(methods, known, has_training_data=train_data is not None)
-    if not (out / _OUTCOMES).is_dir():  # then what is there is not a comparison's
+    settings = resolved_config(ctx, models=models, device=chosen_device)
+    if not (out / _OUTCOMES).is_dir() or not _is_of(settings, out / _CONFIG):
         check_absent([out / name for name in (*FILES, _CONFIG)], overwrite)
     comparison = Comparison(
         [_contender(path, DataOptions(data=data, limit=limit)) for path in models],
@@ -101,7 +103,6 @@ def command(
         device=chosen_device,
         n_threads=threads,
     )
-    settings = resolved_config(ctx, models=models, device=chosen_device)
     write_texts({out / _CONFIG: config_text(settings)}, overwrite=True)
     facts = {
         "environment": {**Environment.here().model_dump(mode="json"), "device": chosen_device},
@@ -118,6 +119,18 @@ def command(
         print_json(document)
     else:
         _show(comparison)
+
+
+def _is_of(settings: dict[str, object], path: Path) -> bool:
+    """Whether a comparison's settings are these, but for how it is run."""
+    if not path.is_file():
+        return False
+    free = {"device", "threads", "out"}
+    former, wanted = (
+        {key: value for key, value in each.items() if key not in free}
+        for each in (read_config(path), settings)
+    )
+    return former == wanted
 
 
 def _chosen(

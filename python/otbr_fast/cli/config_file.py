@@ -22,7 +22,7 @@ def load_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None:
         return None
-    settings = _read(path)
+    settings = read_config(path)
     parameters = {option: name for name, option in _options(ctx).items()}
     many = {parameter.name for parameter in ctx.command.params if parameter.nargs == -1}
     for key in settings:
@@ -76,10 +76,11 @@ def _options(ctx: typer.Context) -> dict[str, str]:
     return {name: option for name, option in named.items() if option not in _NOT_SETTINGS}
 
 
-def _read(path: Path) -> dict[object, object]:
+def read_config(path: Path) -> dict[object, object]:
+    """Return a file's settings; what is wrong with it is a `typer.BadParameter`."""
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise typer.BadParameter(f"{path} cannot be read: {error}") from None
     if settings is None:
         return {}

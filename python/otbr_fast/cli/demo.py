@@ -36,7 +36,13 @@ def command(
         Path, typer.Option(metavar="DIR", help="Folder for the picture, the numbers and the model.")
     ] = Path("demo-output"),
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Seed of the training and of the repair.")
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=common.LARGEST_SEED,
+            help="Seed of the training and of the repair.",
+        ),
     ] = 0,
     threads: Annotated[
         int,

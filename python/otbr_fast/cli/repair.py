@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 import sys
 from collections.abc import Callable
@@ -136,9 +137,10 @@ def command(
             progress=clock,
             watch=None if report is None else measured.watch,
         )
-        measured.look("after", result.model)
-        timings = clock.stop()
         weights = subject.checkpoint.keep_types(result.model)
+        written = _as_written(result.model, weights)
+        measured.look("after", written)
+        timings = clock.stop()
     used = {**subject.settings(), **settings.model_dump(), "device": chosen_device, "out": out}
     used |= {"report": report, **(asdict(evaluation.options) if evaluation else {})}
     document = {
@@ -148,13 +150,25 @@ def command(
     summary = _summary(result, measured.of.get("after", Metrics()))
     outputs.write(subject, weights, summary, document, resolved_config(ctx, **used), overwrite)
     if report is not None:
-        _write_report(report, model, subject, result, evaluation, measured, timings, overwrite)
+        _write_report(
+            report, model, subject, result, written, evaluation, measured, timings, overwrite
+        )
     if json:
         figures = {name: asdict(metrics) for name, metrics in measured.of.items()}
-        written = [str(path) for path in outputs.paths]
-        print_json({"written": written, "measured": figures or None, **document})
+        paths = [str(path) for path in outputs.paths]
+        print_json({"written": paths, "measured": figures or None, **document})
     else:
         _show(result, measured, outputs)
+
+
+def _as_written(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """Return the network that will be read back: weights of narrower types are rounded."""
+    own = network.state_dict()
+    if all(tensor.dtype == own[name].dtype for name, tensor in weights.items()):
+        return network
+    rounded = copy.deepcopy(network)
+    rounded.load_state_dict(weights)
+    return rounded
 
 
 class _Measured:
@@ -189,6 +203,7 @@ class _Outputs:
     shard_bytes: int | None
     record_summary: Path | None
     report: Path | None
+    former: Path  # the description of what is to be repaired
 
     @classmethod
     def choose(
@@ -203,11 +218,11 @@ class _Outputs:
             if max_shard_size is not None:
                 raise typer.BadParameter("needs --out: records have one file", param_hint=OPTION)
             weights, summary = defense_paths(checkpoint.record.folder)
-            return cls(weights, (weights,), None, summary, report)
+            return cls(weights, (weights,), None, summary, report, checkpoint.description_path)
         require_safetensors(out)
         size = shard_bytes(max_shard_size, checkpoint)
         files = safetensors_paths(checkpoint.state_dict, out, size)
-        return cls(out, files, size, None, report)
+        return cls(out, files, size, None, report, checkpoint.description_path)
 
     @property
     def description(self) -> Path:
@@ -230,17 +245,21 @@ class _Outputs:
 
     def check(self, overwrite: bool) -> None:
         from otbr_fast.io import check_absent
+        from otbr_fast.io.files import check_can_be_files
         from otbr_fast.io.shards import index_path
         from otbr_fast.report.html_page import require_jinja2
 
         if self.report is not None:
             require_jinja2()
-            if self.description.resolve() in [path.resolve() for path in self.report_files]:
-                raise typer.BadParameter(
-                    f"its data would go to {self.description}, which describes the mitigated "
-                    "model; give the page another name",
-                    param_hint="--report",
-                )
+            described = {path.resolve(): path for path in (self.description, self.former)}
+            for path in self.report_files:
+                if path.resolve() in described:
+                    raise typer.BadParameter(
+                        f"its data would go to {described[path.resolve()]}, which describes a "
+                        "model; give the page another name",
+                        param_hint="--report",
+                    )
+        check_can_be_files(self.paths)
         check_absent([self.weights, index_path(self.weights), *self.paths], overwrite)
 
     def write(
@@ -300,6 +319,7 @@ def _write_report(
     model: Path,
     subject: Subject,
     result: RepairResult,
+    written: nn.Module,
     evaluation: EvaluationData | None,
     measured: _Measured,
     timings: dict[str, float],
@@ -332,7 +352,7 @@ def _write_report(
         evaluation=told,
         triggered=()
         if poisoned is None
-        else triggered_examples(poisoned, subject.inputs, subject.model, result.model),
+        else triggered_examples(poisoned, subject.inputs, subject.model, written),
     )
     page = repair_report(subject.model, subject.inputs, result, background)
     write_report(page, path, overwrite=overwrite)

@@ -190,6 +190,8 @@ def _write(
         config_text(settings),
     )
     write_texts(dict(zip((out / name for name in _FILES), texts, strict=True)), overwrite=overwrite)
+    if overwrite:  # never the picture of another sweep
+        (out / _PICTURE).unlink(missing_ok=True)
     if not can_draw():
         typer.echo(f"no {_PICTURE}: it needs pip install 'otbr-fast[demo]'", err=True)
     elif report.is_measured:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from otbr_fast.errors import EvaluationDataError
 
+_MOST_DIGITS = 9  # of a class's number
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".webp"})
 
 
@@ -29,6 +30,9 @@ def class_names(folder: str | os.PathLike[str]) -> dict[str, int]:
         raise EvaluationDataError(f"{folder} has no subfolders: one for each class is needed.")
     if not all(name.isascii() and name.isdecimal() for name in names):
         return {name: label for label, name in enumerate(names)}
+    longest = max(names, key=len)
+    if len(longest) > _MOST_DIGITS:
+        raise EvaluationDataError(f"the subfolder {longest} of {folder} is too large a number.")
     labels = {name: int(name) for name in names}
     if len(set(labels.values())) < len(labels):
         raise EvaluationDataError(f"subfolders of {folder} have the same number: {names}.")

@@ -20,6 +20,8 @@ from otbr_fast.evaluate.folders import list_images
 from otbr_fast.evaluate.npz import read_npz, take
 
 _PIL_MODES = {1: "L", 3: "RGB"}  # by number of channels
+# Pillow brings these to the modes above; of wider ones it cuts off what is above 255.
+_EIGHT_BITS = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV"})
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ def _open(
     """Decode one image into shape (C, H, W), of another (width, height) if one is given."""
     try:
         with Image.open(file) as image:
+            if image.mode not in _EIGHT_BITS:
+                raise ValueError(f"its mode is {image.mode}, not 8 bits a channel; convert it")
             decoded = image.convert(mode)
             if size not in (None, decoded.size):
                 decoded = decoded.resize(size, Image.Resampling.BILINEAR)

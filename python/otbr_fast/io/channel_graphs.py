@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import yaml
@@ -15,6 +16,8 @@ from otbr_fast.errors import ChannelGraphError
 from otbr_fast.io.faults import faults
 from otbr_fast.io.files import write_file
 
+_Index = Annotated[int, Field(gt=-(2**31), lt=2**31)]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,12 +28,12 @@ class _Axis(_Strict):
 
     tensor: str
     dim: int = Field(ge=0)
-    groups: int = Field(default=1, ge=1)
-    start: int = Field(default=0, ge=0)
-    stride: int = 1
-    copies: int = Field(default=1, ge=1)
-    step: int = 1
-    entries: list[list[int]] | None = None
+    groups: _Index = Field(default=1, ge=1)
+    start: _Index = Field(default=0, ge=0)
+    stride: _Index = 1
+    copies: _Index = Field(default=1, ge=1)
+    step: _Index = 1
+    entries: list[list[_Index]] | None = None
 
 
 class _Space(_Strict):
@@ -38,8 +41,8 @@ class _Space(_Strict):
 
     name: str
     kind: Kind
-    size: int = Field(ge=1)
-    blocks: int | list[int] = 1
+    size: _Index = Field(ge=1)
+    blocks: int | list[_Index] = 1
     writers: list[_Axis] = Field(min_length=1)
     carried: list[_Axis] = []
     readers: list[_Axis] = []
@@ -106,9 +109,11 @@ def channels_from_yaml(text: str) -> ChannelGraph:
         It is no YAML, or not a description of channels; what is wrong is named.
     """
     try:
-        parsed = _Graph.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ChannelGraphError(f"the description of channels is no YAML ({error})") from error
+    try:
+        parsed = _Graph.model_validate(document)
     except ValidationError as error:
         raise ChannelGraphError(
             f"this is not a description of channels ({faults(error)}); `otbr-fast inspect --yaml` "

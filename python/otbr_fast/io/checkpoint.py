@@ -66,6 +66,13 @@ class Checkpoint:
         return file_sha256(*self.files)
 
     @property
+    def description_path(self) -> Path:
+        """Where the description is, or would be."""
+        if self.record is not None:
+            return self.record.folder / RECORD_DESCRIPTION
+        return self.path.with_name(f"{_stem(self.path)}.json")
+
+    @property
     def trigger_path(self) -> Path | None:
         """The attack's trigger, ``<stem>_trigger.npz`` beside the weights, if it is there."""
         path = self.path.with_name(f"{_stem(self.path)}_trigger.npz")

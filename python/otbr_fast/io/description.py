@@ -32,7 +32,7 @@ class AttackDescription(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     name: str | None = None
-    target: int | None = Field(default=None, ge=0)
+    target: int | None = Field(default=None, ge=0, lt=2**31)
     label_mode: str | None = None
     poison_ratio: float | None = None
     trigger: str | None = None

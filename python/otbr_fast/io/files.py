@@ -25,6 +25,16 @@ def check_absent(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> No
         )
 
 
+def check_can_be_files(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise an `OutputExistsError` for a folder in a file's place, or a file in a folder's."""
+    for path in map(Path, paths):
+        above = next((each for each in path.parents if each.exists()), path.parent)
+        if path.is_dir():
+            raise OutputExistsError(f"{path} is a folder; a file is to be written there.")
+        if not above.is_dir():
+            raise OutputExistsError(f"{path} cannot be written, as {above} is no folder.")
+
+
 def file_sha256(*paths: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of the files' bytes, one file after the other, in hexadecimal."""
     digest = hashlib.sha256()

@@ -22,6 +22,7 @@ from otbr_fast.models.hashing import bytes_of
 NOT_SAVED = "such weights are not saved, as no network works with them; check how they were made"
 """What becomes of weights that are not finite."""
 
+_METADATA = "__metadata__"
 _ALIGNMENT = 8  # bytes, of where the tensors begin
 _TYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -59,7 +60,7 @@ def save_safetensors(
     Raises
     ------
     CheckpointError
-        A weight is not finite.
+        A weight is not finite, or the metadata are not text.
     OutputExistsError
         A file exists and `overwrite` is false.
     """
@@ -96,6 +97,7 @@ def save_tensors(
     """
     wanted = Path(path)
     require_dense(like)
+    _check_head(like, metadata)
     shards = _shards(like, wanted, max_shard_bytes)
     check_absent([wanted, index_path(wanted), *shards], overwrite)
     with ExitStack() as stack:  # what is entered last is published first: the index comes last
@@ -166,6 +168,17 @@ class _Slot:
         self.file.write(bytes_of(tensor))
 
 
+def _check_head(like: Weights, metadata: Mapping[str, str] | None) -> None:
+    if _METADATA in like:
+        raise CheckpointError(f"no tensor can be called {_METADATA!r} in safetensors; rename it.")
+    for key, value in (metadata or {}).items():
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise CheckpointError(
+                f"the metadata {key!r}: {value!r} are not text, as safetensors needs them; use "
+                "str(...) or json.dumps(...)."
+            )
+
+
 def _write_head(
     file: BinaryIO, like: Weights, metadata: Mapping[str, str] | None
 ) -> dict[str, _Slot]:
@@ -173,7 +186,7 @@ def _write_head(
 
     Large types come first, so that each number lies at a multiple of its size.
     """
-    entries: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    entries: dict[str, object] = {} if metadata is None else {_METADATA: dict(metadata)}
     offsets: dict[str, int] = {}
     end = 0
     for name in sorted(like, key=lambda name: (-like[name].itemsize, name)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -119,7 +120,7 @@ def new_model(
     if depths is None:
         known = ", ".join((*_PREACTRESNETS, *_VGGS))
         raise CheckpointError(f"there is no architecture {model_name!r} to train; use {known}.")
-    if not round(_STEM * width) >= 1:
+    if not math.isfinite(width) or round(_STEM * width) < 1:
         raise CheckpointError(f"a width of {width} leaves no channels; use one from 0.02 up.")
     stages = [round(_STEM * width * 2**i) for i in range(4)]
     with torch.random.fork_rng(devices=[]):

@@ -66,7 +66,8 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        A tensor on a GPU or one that requires a gradient, a sparse matrix, complex numbers.
+        A tensor on a GPU or one that requires a gradient, a sparse matrix, complex numbers,
+        masked entries.
     """
     if is_sparse(x):
         raise ValueError(f"{name} is sparse, and only emd and emd2 take that; give a dense one")
@@ -78,6 +79,8 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
         refuse_gradient(x, name)
         half = {"torch.float16", "torch.bfloat16"}
         x = (x.float() if str(x.dtype) in half else x).numpy()
+    if np.ma.is_masked(x):
+        raise ValueError(f"{name} has masked entries; fill them first, forbidden cells with inf")
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} has dtype {array.dtype}; real numbers are needed")
@@ -86,25 +89,49 @@ def to_numpy(x: Any, name: str) -> NDArray[Any]:
 
 def matrix(x: Any, name: str) -> Matrix:
     """Take as a C-contiguous matrix, float32 if it is that or half precision, else float64."""
-    if type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 2 and x.flags.c_contiguous:
+    if type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 2 and _is_plain(x):
         return x
     array = to_numpy(x, name)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; a matrix is needed")
     single = array.dtype in (np.float16, np.float32)
-    return np.ascontiguousarray(array, dtype=np.float32 if single else np.float64)
+    return _plain(array, np.float32 if single else np.float64)
 
 
 def masses(x: Any, name: str, length: int) -> Vector:
     """Take as a float64 vector; None and an empty list stand for uniform masses."""
     if type(x) is np.ndarray and x.dtype == np.float64 and x.ndim == 1 and x.size == length:
-        return x if x.flags.c_contiguous else x.copy()
+        return x if _is_plain(x) else x.copy()
     array = np.empty(0) if x is None else to_numpy(x, name)
     if array.ndim == 1 and array.size == 0:
         return np.full(length, 1.0 / length) if length else np.empty(0)
     if array.ndim != 1:
         raise ValueError(f"{name} has shape {array.shape}; a vector of {length} masses is needed")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return _plain(array, np.float64)
+
+
+def _is_plain(x: NDArray[Any]) -> bool:
+    return x.flags.c_contiguous and x.flags.aligned
+
+
+def _plain(x: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Take as a C-contiguous array in which each number lies at a multiple of its size."""
+    return np.require(x, dtype, ("C_CONTIGUOUS", "ALIGNED"))
+
+
+def number(x: Any, name: str) -> float:
+    """Take as a number; a tensor without dimensions is one.
+
+    Raises
+    ------
+    ValueError
+        It is none, or a tensor whose gradient would be lost.
+    """
+    refuse_gradient(x, name)
+    try:
+        return float(x)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} is {x!r}; one number is needed") from None
 
 
 _Default = TypeVar("_Default", int, None)
@@ -166,5 +193,5 @@ def _first_floating_dtype(sources: Iterable[Any]) -> Any:
         elif x is not None:
             array = np.asarray(x)
             if array.dtype.kind == "f" and array.size:
-                return array.dtype
+                return array.dtype.newbyteorder("=")
     return None

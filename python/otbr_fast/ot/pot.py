@@ -16,6 +16,7 @@ from otbr_fast.ot.arrays import (
     constant,
     is_tensor,
     like,
+    number,
     number_as_given,
     refuse_gradient,
     stacked,
@@ -287,11 +288,11 @@ def _solve_entropic(
 ) -> OTResult:
     if method.lower() not in _SINKHORN_METHODS:
         raise ValueError(f"method is {method!r}; choose one of {', '.join(_SINKHORN_METHODS)}")
-    start = None
+    reg, start = number(reg, "reg"), None
     if warmstart is not None:
         log_u, log_v = (to_numpy(x, "warmstart") for x in warmstart)
         start = (reg * log_u, reg * log_v)
-    mass = 1.0 if a is None else to_numpy(constant(a), "a").sum()
+    mass = 1.0 if a is None else to_numpy(constant(a), "a").sum(dtype=np.float64)
     result = solve(
         M,
         a,

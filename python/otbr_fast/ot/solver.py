@@ -19,6 +19,7 @@ from otbr_fast.ot.arrays import (
     like,
     masses,
     matrix,
+    number,
     requires_grad,
     to_numpy,
 )
@@ -101,6 +102,8 @@ def solve(
     """
     sources = (M, a, b)
     tensors = any_tensor(sources)
+    if reg is not None:
+        reg = number(reg, "reg")
     if tensors and any(map(requires_grad, sources)):
         from otbr_fast.ot.autograd import with_gradients
 

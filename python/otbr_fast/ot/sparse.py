@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from otbr_fast import _core
-from otbr_fast.ot.arrays import Matrix, any_tensor, as_given, constant, is_sparse, is_tensor
+from otbr_fast.ot.arrays import (
+    Matrix,
+    any_tensor,
+    as_given,
+    constant,
+    is_sparse,
+    is_tensor,
+    to_numpy,
+)
 
 # Part of the mass that rounding of a and b may leave to missing edges; it is dropped.
 _ROUNDING = 1e-12
@@ -104,7 +112,7 @@ def sparse_edges(M: Any) -> Edges | None:
     else:
         entries = M.tocoo(copy=True)
         entries.sum_duplicates()
-        (rows, cols), costs = entries.coords, entries.data
+        (rows, cols), costs = entries.coords, to_numpy(entries.data, "M")
     keys = rows.astype(np.int64) * M.shape[1] + cols
     order = np.argsort(keys)
     return Edges(keys[order], costs[order].astype(np.float64), (M.shape[0], M.shape[1]))

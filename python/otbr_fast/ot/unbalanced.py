@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from otbr_fast import _core
-from otbr_fast.ot.arrays import Matrix, Vector, count, like, masses, matrix
+from otbr_fast.ot.arrays import Matrix, Vector, count, like, masses, matrix, number
 from otbr_fast.ot.solver import solve
 from otbr_fast.ot.telling import log_errors, warn_of_limit
 
@@ -93,7 +93,7 @@ def sinkhorn_unbalanced(
     for name, value in (("c", c), ("warmstart", warmstart)):
         if value is not None:
             raise ValueError(f"{name} is not supported; leave it out")
-    cost = matrix(M, "M")
+    cost, reg = matrix(M, "M"), number(reg, "reg")
     a_masses, b_masses = masses(a, "a", cost.shape[0]), masses(b, "b", cost.shape[1])
     strengths = np.atleast_1d(np.asarray(reg_m, dtype=np.float64))
     if strengths.shape not in {(1,), (2,)}:
@@ -283,7 +283,7 @@ def entropic_partial_wasserstein(
     """
     if method.lower() not in {"sinkhorn", "sinkhorn_log"}:
         raise ValueError(f'method is {method!r}; choose "sinkhorn" or "sinkhorn_log"')
-    cost = matrix(M, "M")
+    cost, reg = matrix(M, "M"), number(reg, "reg")
     a_masses, b_masses = masses(a, "a", cost.shape[0]), masses(b, "b", cost.shape[1])
     mass = _mass(m, a_masses, b_masses)
     threads = count(n_threads, "n_threads", None)
