@@ -316,7 +316,7 @@ def test_what_is_measured_is_what_is_written(
     measured: list[dict[str, torch.Tensor]] = []
 
     def spy(model: torch.nn.Module, *_: object, **__: object) -> Metrics:
-        measured.append(model.state_dict())
+        measured.append({name: t.clone() for name, t in model.state_dict().items()})
         return Metrics()
 
     monkeypatch.setattr("otbr_fast.evaluate.evaluate", spy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shlex
 import sys
 from collections.abc import Callable
@@ -137,9 +136,8 @@ def command(
             progress=clock,
             watch=None if report is None else measured.watch,
         )
-        weights = subject.checkpoint.keep_types(result.model)
-        written = _as_written(result.model, weights)
-        measured.look("after", written)
+        weights = subject.checkpoint.keep_types(result.model)  # before it is measured
+        measured.look("after", result.model)
         timings = clock.stop()
     used = {**subject.settings(), **settings.model_dump(), "device": chosen_device, "out": out}
     used |= {"report": report, **(asdict(evaluation.options) if evaluation else {})}
@@ -150,25 +148,13 @@ def command(
     summary = _summary(result, measured.of.get("after", Metrics()))
     outputs.write(subject, weights, summary, document, resolved_config(ctx, **used), overwrite)
     if report is not None:
-        _write_report(
-            report, model, subject, result, written, evaluation, measured, timings, overwrite
-        )
+        _write_report(report, model, subject, result, evaluation, measured, timings, overwrite)
     if json:
         figures = {name: asdict(metrics) for name, metrics in measured.of.items()}
         paths = [str(path) for path in outputs.paths]
         print_json({"written": paths, "measured": figures or None, **document})
     else:
         _show(result, measured, outputs)
-
-
-def _as_written(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """Return the network that will be read back: weights of narrower types are rounded."""
-    own = network.state_dict()
-    if all(tensor.dtype == own[name].dtype for name, tensor in weights.items()):
-        return network
-    rounded = copy.deepcopy(network)
-    rounded.load_state_dict(weights)
-    return rounded
 
 
 class _Measured:
@@ -319,7 +305,6 @@ def _write_report(
     model: Path,
     subject: Subject,
     result: RepairResult,
-    written: nn.Module,
     evaluation: EvaluationData | None,
     measured: _Measured,
     timings: dict[str, float],
@@ -352,7 +337,7 @@ def _write_report(
         evaluation=told,
         triggered=()
         if poisoned is None
-        else triggered_examples(poisoned, subject.inputs, subject.model, written),
+        else triggered_examples(poisoned, subject.inputs, subject.model, result.model),
     )
     page = repair_report(subject.model, subject.inputs, result, background)
     write_report(page, path, overwrite=overwrite)
