@@ -148,6 +148,7 @@ def test_folders_of_images_do_as_well(data: Path, tmp_path: Path) -> None:
         ("badnet", ("--width", "nan"), 1, "width of nan"),
         ("none", ("--target", "1"), 2, "without an attack"),
         ("badnet", ("--lr", "-1"), 2, "lr"),
+        ("badnet", ("--lr", "1e40"), 2, "lr"),
         ("badnet", ("--arch", "lenet"), 1, "'lenet'"),
         ("badnet", ("--arch", "vgg11_bn"), 1, r"cannot take inputs of shape \(3, 16, 16\)"),
     ],

@@ -57,6 +57,7 @@ def test_resolved_config_does_not_carry_the_leave_to_overwrite(tmp_path: Path) -
         ("gamma: 0.1\nlambda_: 0.2", "did you mean 'lambda'?"),
         ("gamma: 0.1\nconfig: other.yaml", "unknown key 'config'"),
         ("gamma: 0.1\n1: 2", "unknown key '1'"),
+        ("gamma: 0.1\nseed: 2\ngamma: 0.2", "'gamma' is there twice"),
         ("- gamma", "lines of the form"),
         ("gamma: [0.1", "cannot be read"),
         ("gamma: high", "gamma"),

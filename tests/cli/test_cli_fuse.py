@@ -91,7 +91,13 @@ def test_networks_that_do_not_fit_are_refused(tmp_path: Path, target: Weights) -
     outcome = Outcome("fuse", wide, path, "--out", out)
     assert outcome.code == 1
     assert "wide.safetensors: the weights do not fit" in outcome.err
-    for wrong in (("--lambda", "1.5"), ("--out", "o.pt"), ("--max-shard-size", "2")):
+    for wrong in (
+        ("--lambda", "1.5"),
+        ("--out", "o.pt"),
+        ("--max-shard-size", "2"),
+        ("--max-shard-size", "9" * 400 + "MB"),
+        ("--input-shape", f"3,{10**30},8"),
+    ):
         assert Outcome("fuse", path, path, "--out", out, *wrong).code == 2
     for file in tmp_path.glob("*.json"):
         file.unlink()

@@ -269,3 +269,10 @@ def test_prefixes_within_a_network_are_taken_off(tmp_path: Path, tiny_resnet: Pr
 def test_what_is_not_a_wrapper_stays(tmp_path: Path, names: tuple[str, ...]) -> None:
     save_safetensors({name: torch.zeros(1) for name in names}, tmp_path / "m.safetensors")
     assert set(load_checkpoint(tmp_path / "m.safetensors").state_dict) == set(names)
+
+
+@pytest.mark.parametrize("size", [0, -5])
+def test_files_without_room_are_refused(tmp_path: Path, weights: Weights, size: int) -> None:
+    with pytest.raises(ValueError, match=f"max_shard_bytes={size}"):
+        save_safetensors(weights, tmp_path / "model.safetensors", max_shard_bytes=size)
+    assert not list(tmp_path.iterdir())

@@ -340,3 +340,8 @@ def test_half_precision_masses_are_summed_in_full() -> None:
     told = ot.sinkhorn(a, b, M, 0.1, log=True)[1]
     same = ot.sinkhorn(a.astype(np.float64), b, M, 0.1, log=True)[1]
     assert told["niter"] == same["niter"]
+
+
+def test_masses_of_another_length_are_told_as_they_came() -> None:
+    with pytest.raises(ValueError, match=rf"b has {len(B) + 1} masses, but M has shape"):
+        ot.partial_wasserstein(A, np.append(B, 0.1), M, m=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
+from typing import Any
 
 import typer
 import yaml
@@ -79,7 +80,7 @@ def _options(ctx: typer.Context) -> dict[str, str]:
 def read_config(path: Path) -> dict[object, object]:
     """Return a file's settings; what is wrong with it is a `typer.BadParameter`."""
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a safe loader
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise typer.BadParameter(f"{path} cannot be read: {error}") from None
     if settings is None:
@@ -87,6 +88,17 @@ def read_config(path: Path) -> dict[object, object]:
     if not isinstance(settings, dict):
         raise typer.BadParameter(f"{path} must hold lines of the form 'option: value'")
     return settings
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML's own would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.YAMLError(f"'{key}' is there twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
 
 
 def _anywhere(value: object) -> object:

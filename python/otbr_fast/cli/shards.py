@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from otbr_fast.io import Checkpoint
 
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(KB|MB|GB)", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(KB|MB|GB)", re.ASCII | re.IGNORECASE)
 OPTION = "--max-shard-size"
 
 

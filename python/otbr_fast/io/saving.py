@@ -61,6 +61,8 @@ def save_safetensors(
     ------
     CheckpointError
         A weight is not finite, or the metadata are not text.
+    ValueError
+        `max_shard_bytes` is not positive.
     OutputExistsError
         A file exists and `overwrite` is false.
     """
@@ -130,6 +132,8 @@ def safetensors_paths(
 
 def _shards(like: Weights, path: Path, max_bytes: int | None) -> dict[Path, list[str]]:
     """Fill one file after the other; a tensor that is larger alone has one to itself."""
+    if max_bytes is not None and max_bytes <= 0:
+        raise ValueError(f"max_shard_bytes={max_bytes}: a file needs room for something")
     groups: list[list[str]] = [[]]
     filled = 0
     for name, tensor in like.items():

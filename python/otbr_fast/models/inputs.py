@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
+
+_MOST_VALUES = 2**40  # a terabyte and more
 
 
 class InputSpec(BaseModel):
@@ -31,6 +35,8 @@ class InputSpec(BaseModel):
     def _check(self) -> InputSpec:
         if min(self.shape) < 1:
             raise ValueError(f"input shape {self.shape} must be three positive numbers: C, H, W")
+        if math.prod(self.shape) > _MOST_VALUES:
+            raise ValueError(f"input shape {self.shape}: no memory holds such an input")
         if not self.low < self.high:
             raise ValueError(f"input range [{self.low}, {self.high}] is empty; low must be < high")
         if (self.mean is None) != (self.std is None):

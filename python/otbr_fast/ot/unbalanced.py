@@ -195,9 +195,12 @@ def partial_wasserstein(
     learning, NeurIPS 2020.
     """
     cost = matrix(M, "M")
-    a_masses, b_masses = masses(a, "a", cost.shape[0]), masses(b, "b", cost.shape[1])
-    mass = _mass(m, a_masses, b_masses)
     n, k = cost.shape
+    a_masses, b_masses = masses(a, "a", n), masses(b, "b", k)
+    for name, given, length in (("a", a_masses, n), ("b", b_masses, k)):
+        if given.size != length:
+            raise ValueError(f"{name} has {given.size} masses, but M has shape {cost.shape}")
+    mass = _mass(m, a_masses, b_masses)
     extended = np.zeros((n + 1, k + 1), dtype=cost.dtype)
     extended[:n, :k] = cost
     # Mass that went from dummy to dummy would let less than m be moved. Sending a unit of it by a

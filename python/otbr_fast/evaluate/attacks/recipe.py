@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_LARGEST_LR = 1e6  # larger ones overflow in the first step
+
 
 class Recipe(BaseModel):
     """Stochastic gradient descent with Nesterov's momentum, and the augmentation of CIFAR-10.
@@ -37,8 +39,8 @@ class Recipe(BaseModel):
 
     epochs: int = Field(default=30, ge=1)
     batch_size: int = Field(default=128, ge=2)
-    lr: float = Field(default=0.1, gt=0)
-    lr_end: float = Field(default=0.0, ge=0)
+    lr: float = Field(default=0.1, gt=0, le=_LARGEST_LR)
+    lr_end: float = Field(default=0.0, ge=0, le=_LARGEST_LR)
     warmup: float = Field(default=0.2, ge=0, lt=1)
     momentum: float = Field(default=0.9, gt=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
