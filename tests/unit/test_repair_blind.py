@@ -202,8 +202,9 @@ def test_the_report_is_json(found: RepairResult) -> None:
     report = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert RepairConfig.model_validate(report["config"]) == found.config
     assert report["suspect"] == TARGET
-    assert report["probes"]["kind"] in {"dense", "patch", "wave"}
-    assert -1 <= report["probes"]["lead"] <= 1
+    assert {way["kind"] for way in report["probes"]} <= {"dense", "patch", "warp", "wave"}
+    assert all(-1 <= way["lead"] <= 1 for way in report["probes"])
+    assert report["probes"]
     assert len(report["verdict"]["classes"]) == CLASSES
     assert report["candidates"] == [candidate.to_dict() for candidate in found.candidates]
     assert report["candidates"][0].keys() >= {"gamma", "lambda", "score", "agreement"}

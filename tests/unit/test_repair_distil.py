@@ -79,6 +79,18 @@ def test_a_warp_loses_its_effect(attacked: Trained) -> None:
     assert accuracy(result, attacked) > accuracy(model, attacked) - 0.1
 
 
+def test_probes_of_two_kinds_lose_their_effect_together(attacked: Trained) -> None:
+    model, inputs, made = attacked.model, attacked.inputs, attacked.surrogates
+    dense = universal_perturbation(model, inputs, made, TARGET, radius=0.1)
+    warp = warp_perturbation(model, inputs, made, TARGET, shift=0.15)
+    result = distil(model, model, inputs, made, [dense, warp], steps=150)
+    others = made.of_others(TARGET)
+    for probe in (dense, warp):
+        with torch.no_grad():
+            reached = result(inputs.normalize(probe.apply(others, inputs))).argmax(1) == TARGET
+        assert reached.double().mean() < 0.5 * probe.success
+
+
 def test_a_small_probe_is_taught_in_larger_sizes_too(attacked: Trained) -> None:
     model, inputs, made = attacked.model, attacked.inputs, attacked.surrogates
     small = universal_perturbation(model, inputs, made, TARGET, radius=0.03)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +16,12 @@ from otbr_fast.models import InputSpec
 from otbr_fast.repair import sized_kind, wave_kind, ways
 from otbr_fast.repair.kinds import spreads_above
 from otbr_fast.repair.patch import AREAS
-from otbr_fast.repair.probe import RADII, Probe
+from otbr_fast.repair.probe import RADII, Probe, universal_perturbation
 from otbr_fast.repair.surrogates import Surrogates
+from otbr_fast.repair.verdict import probe_classes
 from otbr_fast.repair.warp import SHIFTS, warped
 from otbr_fast.repair.waves import LeadingWaves
-from otbr_fast.repair.ways import easiest_way
+from otbr_fast.repair.ways import easiest_ways
 
 SIZE, CLASSES_HERE, SUSPECT = 16, 10, 2
 INPUTS = InputSpec(shape=(3, SIZE, SIZE))
@@ -67,7 +71,7 @@ def some_surrogates() -> Surrogates:
 
 @pytest.mark.parametrize("kind", ["dense", "patch", "warp", "wave"])
 def test_the_kind_of_the_trigger_is_told(kind: str) -> None:
-    way = easiest_way(Rivals(kind), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    (way,) = easiest_ways(Rivals(kind), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert way.kind == kind
     assert way.lead > 0.5
     assert all(p.target == SUSPECT for p in (*way.probes, *way.held_out))
@@ -78,7 +82,7 @@ def test_the_kind_of_the_trigger_is_told(kind: str) -> None:
 
 
 def test_where_no_kind_stands_out_there_are_probes_all_the_same() -> None:
-    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    (way,) = easiest_ways(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert way.lead < 0.8
     assert way.probes
     assert way.held_out
@@ -113,7 +117,7 @@ def test_the_size_by_which_the_suspect_is_clearest_is_taken(
     monkeypatch.setattr(ways, "universal_perturbation", found)
     for other in ("patch_perturbation", "warp_perturbation"):
         monkeypatch.setattr(ways, other, leads_nowhere)
-    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    (way,) = easiest_ways(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert way.probes[0].radius == radius
     assert way.lead == pytest.approx(successes[radius][0] - successes[radius][1])
 
@@ -129,7 +133,7 @@ def test_waves_that_act_only_at_their_full_size_are_found(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(wave_kind, "leading_waves", found)
     monkeypatch.setattr(sized_kind, "_CLEAR_LEAD", 2.0)
-    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    (way,) = easiest_ways(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert tried[-1] == RADII[-1]
     assert len(set(tried)) == len(tried)
     assert way.kind == "wave"
@@ -155,10 +159,74 @@ def test_kinds_are_compared_where_few_are_led_to_other_classes(
 
     for kind in ("universal_perturbation", "patch_perturbation", "warp_perturbation"):
         monkeypatch.setattr(ways, kind, found)
-    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    (way,) = easiest_ways(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert way.kind == "warp"
     assert way.probes[0].radius == SHIFTS[2]
     assert way.lead == pytest.approx(0.7 - (4 * 0.1 + 5 * 0.3) / 9)
+
+
+@pytest.mark.parametrize(
+    ("of_warps", "kinds"),
+    [
+        # To the suspect, to half of the others, to the other half; by 7.0 spreads or not nearly.
+        ((0.9, 0.0, 0.24), ("patch", "warp")),
+        ((0.9, 0.0, 0.2), ("warp", "patch")),
+        ((0.9, 0.0, 0.4), ("patch",)),
+        ((0.6, 0.0, 0.1), ("patch",)),  # by 8.5, but with a smaller lead
+    ],
+)
+def test_kinds_that_can_hardly_be_told_apart_are_kept_together(
+    of_warps: tuple[float, float, float], kinds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*given: object, **settings: float) -> Probe:
+        target = int(str(given[3]))
+        led = of_warps if "shift" in settings else (1.0, 0.0, 0.24)
+        success = led[0] if target == SUSPECT else led[1 + target % 2]
+        size = next(iter(settings.values()))
+        return Probe(target, size, torch.zeros(INPUTS.shape), success, 1 - success)
+
+    monkeypatch.setattr(ways, "universal_perturbation", leads_nowhere)
+    for kind in ("patch_perturbation", "warp_perturbation"):
+        monkeypatch.setattr(ways, kind, found)
+    found_ways = easiest_ways(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    assert tuple(way.kind for way in found_ways) == kinds
+
+
+def test_what_is_known_is_not_sought_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, surrogates = Rivals("dense"), some_surrogates()
+    known = probe_classes(model, INPUTS, surrogates, CLASSES_HERE, radii=RADII, seed=3)
+    given = model, INPUTS, surrogates, SUSPECT, CLASSES_HERE
+    (alone,) = easiest_ways(*given, seed=3)
+    targets = []
+
+    def search(*given: Any, **settings: Any) -> Probe:
+        targets.append(given[3])
+        return universal_perturbation(*given, **settings)
+
+    monkeypatch.setattr(ways, "universal_perturbation", search)
+    (told,) = easiest_ways(*given, known=list(itertools.chain.from_iterable(known)), seed=3)
+    assert targets == 4 * [SUSPECT]  # to act on, and held out
+    assert told.lead == alone.lead
+    both = zip((*alone.probes, *alone.held_out), (*told.probes, *told.held_out), strict=True)
+    assert all(torch.equal(one.perturbation, other.perturbation) for one, other in both)
+
+
+def test_no_more_classes_are_tried_than_tell_that_a_lead_is_not_clear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[float] = []
+
+    def found(*given: object, radius: float, **_: object) -> Probe:
+        target = int(str(given[3]))
+        success = 1.0 if target == SUSPECT else 0.0 if radius < RADII[1] else 0.95
+        if target != SUSPECT:
+            tried.append(radius)
+        return Probe(target, radius, torch.zeros(INPUTS.shape), success, 1 - success)
+
+    monkeypatch.setattr(ways, "universal_perturbation", found)
+    (way,) = easiest_ways(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    assert way.probes[0].radius == RADII[0]
+    assert Counter(tried) == {RADII[0]: 9, RADII[1]: 2}  # two lead more than 0.2 of nine
 
 
 def test_standing_out() -> None:
@@ -182,7 +250,7 @@ def test_what_leads_hardly_anyone_does_not_stand_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ways, "universal_perturbation", led(0.08, 0.0))
     monkeypatch.setattr(ways, "patch_perturbation", led(1.0, 0.95))
     monkeypatch.setattr(ways, "warp_perturbation", leads_nowhere)
-    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
+    (way,) = easiest_ways(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert way.kind == "patch"
 
 
@@ -193,9 +261,9 @@ def test_few_classes_have_ways_too(classes: int) -> None:
     generator = torch.Generator().manual_seed(1)
     images = torch.rand((10 * classes, 3, SIZE, SIZE), generator=generator)
     surrogates = Surrogates(images, torch.arange(10 * classes) % classes)
-    way = easiest_way(model, INPUTS, surrogates, 1, classes)
-    assert way.probes
-    assert -1 <= way.lead <= 1
+    found = easiest_ways(model, INPUTS, surrogates, 1, classes)
+    assert found
+    assert all(way.probes and -1 <= way.lead <= 1 for way in found)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +278,7 @@ def test_other_kinds_are_tried_only_where_dense_ones_do_not_stand_out(
     kind: str, thorough: bool, also: set[str]
 ) -> None:
     told: set[str] = set()
-    way = easiest_way(
+    (way, *_) = easiest_ways(
         Rivals(kind),
         INPUTS,
         some_surrogates(),
@@ -224,8 +292,8 @@ def test_other_kinds_are_tried_only_where_dense_ones_do_not_stand_out(
 
 
 def test_the_same_seed_finds_the_same_way() -> None:
-    one, same = (
-        easiest_way(Rivals("dense"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE, seed=3)
+    (one,), (same,) = (
+        easiest_ways(Rivals("dense"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE, seed=3)
         for _ in range(2)
     )
     assert one.lead == same.lead
@@ -241,7 +309,7 @@ def test_of_many_classes_sixteen_are_compared(monkeypatch: pytest.MonkeyPatch) -
         return Probe(targets[-1], 0.1, torch.zeros(INPUTS.shape), success, 1 - success)
 
     monkeypatch.setattr(ways, "universal_perturbation", found)
-    way = easiest_way(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, 30)
+    (way,) = easiest_ways(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, 30)
     rivals = [target for target in targets if target != SUSPECT]
     assert len(set(rivals)) == 16
     assert set(rivals) <= set(range(30))
@@ -255,7 +323,7 @@ def test_images_too_small_for_a_wave_have_ways() -> None:
     last.weight = nn.Parameter(torch.randn((4, 27), generator=generator))
     model = nn.Sequential(nn.Flatten(), last)
     surrogates = Surrogates(torch.rand((40, 3, 3, 3), generator=generator), torch.arange(40) % 4)
-    way = easiest_way(model, small, surrogates, 1, 4)
-    assert way.kind in ("dense", "patch", "warp")
-    assert way.probes
-    assert way.held_out
+    found = easiest_ways(model, small, surrogates, 1, 4)
+    assert {way.kind for way in found} <= {"dense", "patch", "warp"}
+    assert found
+    assert all(way.probes and way.held_out for way in found)

@@ -358,10 +358,11 @@ def _show(result: RepairResult, measured: _Measured, outputs: _Outputs) -> None:
         )
     else:
         if result.evidence is not None:
-            print_text(
-                f"Repaired against class {result.evidence.suspect}, by {result.evidence.kind} "
-                f"probes (lead over other classes {result.evidence.lead:.2f})."
+            by = " and ".join(
+                f"{way.kind} probes (lead over other classes {way.lead:.2f})"
+                for way in result.evidence.ways
             )
+            print_text(f"Repaired against class {result.evidence.suspect}, by {by}.")
         console.print(layer_table(result.layers))
         if result.candidates:
             console.print(candidate_table(result))

@@ -44,7 +44,7 @@ from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classes
 from otbr_fast.repair.warp import warp_perturbation
 from otbr_fast.repair.waves import LeadingWaves, leading_waves, wave_losses
-from otbr_fast.repair.ways import easiest_way
+from otbr_fast.repair.ways import easiest_ways
 
 __all__ = [
     "PUBLISHED_GAMMAS",
@@ -78,7 +78,7 @@ __all__ = [
     "Way",
     "conv_chain",
     "distil",
-    "easiest_way",
+    "easiest_ways",
     "fuse",
     "fuse_networks",
     "fuse_states",

@@ -126,11 +126,8 @@ class _Lessons:
         self.images, self.inputs = surrogates.images, inputs
         self.batch_size = batch_size
         self.n_parts = 2 if probes else 1
+        self.probes = probes
         if probes:
-            self.change = probes[0].change
-            self.perturbations = torch.stack([probe.perturbation for probe in probes])
-            strongest = [max(_STRONGEST, probe.largest / probe.radius) for probe in probes]
-            self.strongest = torch.tensor(strongest, dtype=self.perturbations.dtype)
             targets = torch.tensor([probe.target for probe in probes])
             # Each image can be shown with each probe that leads elsewhere.
             self.pairs = (surrogates.labels[:, None] != targets).nonzero()
@@ -144,11 +141,15 @@ class _Lessons:
         plain = self._seen(self._choose(len(self.images), generator), generator)
         if self.n_parts == 1:
             return plain, plain
-        images, probes = self.pairs[self._choose(len(self.pairs), generator)].unbind(dim=1)
+        images, chosen = self.pairs[self._choose(len(self.pairs), generator)].unbind(dim=1)
         asked = self._seen(images, generator)
         strength = torch.rand((len(asked), 1, 1, 1), generator=generator, dtype=asked.dtype)
-        strength = _WEAKEST + (self.strongest[probes].view(-1, 1, 1, 1) - _WEAKEST) * strength
-        probed = self.change(asked, strength * self.perturbations[probes])
+        probed = torch.empty_like(asked)
+        for i in sorted(set(chosen.tolist())):
+            probe, led = self.probes[i], chosen == i
+            strongest = max(_STRONGEST, probe.largest / probe.radius)
+            scale = _WEAKEST + (strongest - _WEAKEST) * strength[led]
+            probed[led] = probe.change(asked[led], scale * probe.perturbation)
         probed = probed.clamp(self.inputs.low, self.inputs.high)
         return torch.cat([plain, probed]), torch.cat([plain, asked])
 

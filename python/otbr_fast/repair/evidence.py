@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +12,13 @@ from otbr_fast.errors import RepairError
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.asymmetry import asymmetries, losses_between
 from otbr_fast.repair.config import RepairConfig
-from otbr_fast.repair.kinds import KindName
+from otbr_fast.repair.kinds import Way
 from otbr_fast.repair.probe import Probe
 from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.verdict import Verdict, judge, probe_classes
 from otbr_fast.repair.waves import wave_losses
-from otbr_fast.repair.ways import easiest_way
+from otbr_fast.repair.ways import easiest_ways
 
 
 @dataclass(frozen=True)
@@ -32,24 +33,24 @@ class Evidence:
         Whether a class is suspiciously easy to reach.
     suspect : int
         The class that the repair acts against: the one the user told, or the most suspicious.
-    probes : tuple of Probe
-        Perturbations that lead to it; neurons are ranked, and the network is taught, by these.
-    held_out : tuple of Probe
-        Others, which only judge.
-    kind : str
-        What they are: ``"dense"``, ``"patch"``, ``"warp"`` or ``"wave"``, as in `Way`.
-    lead : float
-        By how much more surrogates they lead to the suspect than others of the kind to other
-        classes; the less, the more they are made of the class's own features.
+    ways : tuple of Way
+        Perturbations that lead to it, of one kind, or of several that can hardly be told apart.
     """
 
     surrogates: Surrogates
     verdict: Verdict
     suspect: int
-    probes: tuple[Probe, ...]
-    held_out: tuple[Probe, ...]
-    kind: KindName
-    lead: float
+    ways: tuple[Way, ...]
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """By which neurons are ranked, and the network is taught."""
+        return tuple(probe for way in self.ways for probe in way.probes)
+
+    @property
+    def held_out(self) -> tuple[Probe, ...]:
+        """Others, which only judge."""
+        return tuple(probe for way in self.ways for probe in way.held_out)
 
 
 def gather_verdict(
@@ -60,8 +61,14 @@ def gather_verdict(
     *,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-) -> tuple[Surrogates, Verdict]:
-    """Make surrogates, probe every class and judge: the first part of `gather_evidence`."""
+) -> tuple[Surrogates, tuple[Probe, ...], Verdict]:
+    """Make surrogates, probe every class and judge: the first part of `gather_evidence`.
+
+    Returns
+    -------
+    tuple
+        The surrogates, the probes of all classes and radii, and the verdict.
+    """
     surrogates = synthesize(
         model,
         inputs,
@@ -80,7 +87,7 @@ def gather_verdict(
         model, inputs, surrogates, num_classes, seed=config.seed, device=device, progress=progress
     )
     verdict = judge(losses, asymmetries(between).tolist(), waves.tolist())
-    return surrogates, verdict
+    return surrogates, tuple(itertools.chain.from_iterable(compared)), verdict
 
 
 def gather_evidence(
@@ -111,11 +118,11 @@ def gather_evidence(
             f"suspect={config.suspect}, but the network tells {num_classes} classes, 0 to "
             f"{num_classes - 1}"
         )
-    surrogates, verdict = gather_verdict(
+    surrogates, compared, verdict = gather_verdict(
         model, inputs, num_classes, config, device=device, progress=progress
     )
     suspect = verdict.most_suspicious if config.suspect is None else config.suspect
-    way = easiest_way(
+    ways = easiest_ways(
         model,
         inputs,
         surrogates,
@@ -123,8 +130,9 @@ def gather_evidence(
         num_classes,
         # Where nothing will be done, there is nothing that better ones would better.
         thorough=verdict.suspect is not None or config.is_asked_for,
+        known=compared,
         seed=config.seed,
         device=device,
         progress=progress,
     )
-    return Evidence(surrogates, verdict, suspect, way.probes, way.held_out, way.kind, way.lead)
+    return Evidence(surrogates, verdict, suspect, ways)

@@ -182,7 +182,8 @@ class RepairResult:
             "layers": [asdict(layer) for layer in self.layers],
             "verdict": self.evidence and asdict(self.evidence.verdict),
             "suspect": self.evidence and self.evidence.suspect,
-            "probes": self.evidence and {"kind": self.evidence.kind, "lead": self.evidence.lead},
+            "probes": self.evidence
+            and [{"kind": way.kind, "lead": way.lead} for way in self.evidence.ways],
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "proxies_before": self.proxies_before and asdict(self.proxies_before),
             "mitigated": self.mitigated and self.mitigated.to_dict(),

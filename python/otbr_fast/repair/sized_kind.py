@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from otbr_fast.repair.kinds import WANTED_SUCCESS, KindName, Sought, Way, spreads_above
 from otbr_fast.repair.probe import Probe
 
-_CLEAR_LEAD = 0.8  # beyond it no smaller size, and with dense probes no other kind, is tried
+_CLEAR_LEAD = 0.85  # beyond it no smaller size, and with dense probes no other kind, is tried
 _TELLING_SUCCESS = 1 / 3  # of the size by which kinds are compared: larger ones lead anywhere
 _STEPS_TO_ACT, _STEPS_TO_JUDGE = 40, 20  # of searches for what is acted on, and judged by
 _N_PROBES = 2
@@ -34,8 +34,12 @@ class SizedKind:
         Growing.
     wanted : float
         The part of the surrogates to be led to the suspect.
+    steps : int
+        Of the searches by which sizes, classes and kinds are compared.
     n_tries : int
         Searches of each size, for kinds where what is found depends on where it begins.
+    known : sequence of Probe
+        Those that such searches with the same seed have found already; they are not repeated.
     """
 
     def __init__(
@@ -47,14 +51,19 @@ class SizedKind:
         sizes: Sequence[float],
         *,
         wanted: float = WANTED_SUCCESS,
+        steps: int = _STEPS_TO_JUDGE,
         n_tries: int = 1,
+        known: Sequence[Probe] = (),
     ) -> None:
         self._name, self._sought, self._search, self._size_name = name, sought, search, size_name
-        self._sizes, self._wanted, self._n_tries = sizes, wanted, n_tries
-        self._found: dict[float, list[Probe]] = {}
-        self._of_rivals: dict[float, list[float]] = {}
-        leading = (size for size in sizes if self._success(size) >= wanted)
-        self._last = next(leading, sizes[-1])
+        self._sizes, self._wanted, self._steps, self._n_tries = sizes, wanted, steps, n_tries
+        self._found = {(probe.target, probe.radius, sought.seed): probe for probe in known}
+        for done, size in enumerate(sizes, start=1):
+            self._last = size
+            self._success(size)
+            self._tell(done, len(sizes))
+            if self.leads_enough:
+                break
 
     @property
     def leads_enough(self) -> bool:
@@ -65,7 +74,7 @@ class SizedKind:
         """Measure by how much the suspect stands out, by the smallest size that leads a third."""
         for size in self._tried():
             if self._success(size) >= _TELLING_SUCCESS:
-                return spreads_above(self._success(size), self._rivals(size))
+                return spreads_above(self._success(size), list(self._rivals(size)))
         return -math.inf
 
     def smallest(self) -> Way:
@@ -87,8 +96,7 @@ class SizedKind:
         """
         clearest = self.clearest_size()
         larger = [size for size in self._sizes if size > clearest]
-        clear = itertools.takewhile(lambda size: self._lead(size) >= _CLEAR_LEAD, larger)
-        return self._way(max(clear, default=clearest))
+        return self._way(max(itertools.takewhile(self._leads_clearly, larger), default=clearest))
 
     def clearest_size(self) -> float:
         """Return the last size that was tried, or the one below it that has the largest lead.
@@ -108,32 +116,46 @@ class SizedKind:
     def _lead(self, size: float) -> float:
         return self._success(size) - statistics.fmean(self._rivals(size))
 
-    def _success(self, size: float) -> float:
-        """Return what a search of a size reaches with the suspect."""
-        if size not in self._found:
-            suspect, first = self._sought.suspect, self._sought.seed
-            seeds = range(first, first + self._n_tries)
-            plans = [(suspect, size, _STEPS_TO_JUDGE, seed) for seed in seeds]
-            self._found[size] = self._find_all(plans)
-        return max(probe.success for probe in self._found[size])
+    def _leads_clearly(self, size: float) -> bool:
+        """Whether the lead is clear; no more classes are tried once it cannot be."""
+        may_be_led = (self._success(size) - _CLEAR_LEAD) * len(self._sought.rivals)
+        return all(led <= may_be_led for led in itertools.accumulate(self._rivals(size)))
 
-    def _rivals(self, size: float) -> list[float]:
-        """Return what searches of a size reach with the other classes."""
-        if size not in self._of_rivals:
-            rivals, seed = self._sought.rivals, self._sought.seed
-            plans = [(rival, size, _STEPS_TO_JUDGE, seed) for rival in rivals]
-            self._of_rivals[size] = [probe.success for probe in self._find_all(plans)]
-        return self._of_rivals[size]
+    def _success(self, size: float) -> float:
+        """Return what the best search of a size reaches with the suspect."""
+        return max(probe.success for probe in self._of_suspect(size))
+
+    def _rivals(self, size: float) -> Iterator[float]:
+        """Yield what searches of a size reach with the other classes."""
+        rivals = self._sought.rivals
+        for done, rival in enumerate(rivals, start=1):
+            success = self._compared(rival, size, self._sought.seed).success
+            self._tell(done, len(rivals))
+            yield success
+
+    def _of_suspect(self, size: float) -> list[Probe]:
+        seeds = range(self._sought.seed, self._sought.seed + self._n_tries)
+        return [self._compared(self._sought.suspect, size, seed) for seed in seeds]
+
+    def _compared(self, target: int, size: float, seed: int) -> Probe:
+        """Search one to compare sizes, classes and kinds by, unless it is known."""
+        plan = target, size, seed
+        if plan not in self._found:
+            self._found[plan] = self._find(*plan, self._steps)
+        return self._found[plan]
 
     def _way(self, size: float) -> Way:
         """Find more probes of a size, to act on and to judge by."""
-        suspect, seed = self._sought.suspect, self._sought.seed
-        plans = [(suspect, size, _STEPS_TO_ACT, seed + 1 + i) for i in range(_N_PROBES)]
-        for i, stretch in enumerate(_HELD_OUT_STRETCHES, start=1 + _N_PROBES):
+        suspect, seed = self._sought.suspect, self._sought.seed + 1
+        plans = [(suspect, size, seed + i, _STEPS_TO_ACT) for i in range(_N_PROBES)]
+        for i, stretch in enumerate(_HELD_OUT_STRETCHES, start=_N_PROBES):
             held_out = min(stretch * size, self._sizes[-1])
-            plans.append((suspect, held_out, _STEPS_TO_JUDGE, seed + i))
-        found = self._find_all(plans)
-        acted_on = [*self._found[size], *found[:_N_PROBES]]
+            plans.append((suspect, held_out, seed + i, _STEPS_TO_JUDGE))
+        found = []
+        for done, plan in enumerate(plans, start=1):
+            found.append(self._find(*plan))
+            self._tell(done, len(plans))
+        acted_on = [*self._of_suspect(size), *found[:_N_PROBES]]
         return Way(
             kind=self._name,
             probes=tuple(sorted(acted_on, key=lambda probe: probe.loss)[:_N_PROBES]),
@@ -141,14 +163,7 @@ class SizedKind:
             lead=self._lead(size),
         )
 
-    def _find_all(self, plans: Sequence[tuple[int, float, int, int]]) -> list[Probe]:
-        found = []
-        for done, plan in enumerate(plans, start=1):
-            found.append(self._find(*plan))
-            self._sought.tell(f"probe ({self._name})", done, len(plans))
-        return found
-
-    def _find(self, target: int, size: float, steps: int, seed: int) -> Probe:
+    def _find(self, target: int, size: float, seed: int, steps: int) -> Probe:
         return self._search(
             self._sought.model,
             self._sought.inputs,
@@ -159,3 +174,6 @@ class SizedKind:
             seed=seed,
             device=self._sought.device,
         )
+
+    def _tell(self, done: int, total: int) -> None:
+        self._sought.tell(f"probe ({self._name})", done, total)

@@ -23,13 +23,13 @@ PROBE_RADII = (0.018, 0.054)
 """Radii of the probes that classes are compared with (see `universal_perturbation`). Most triggers
 show at the smaller one, patches of many colours only at the larger one."""
 
-WEIGHTS = (0.88, 0.1, 0.01, 0.01)
+WEIGHTS = (0.96, 0.02, 0.01, 0.01)
 """How much of the level each radius may spend, and how much a class that stands out by its
 asymmetry at the smaller radius, and both by that and by its wave. At the larger radius some class
-of a network without a backdoor stands out by nature more often than the normal distribution says.
-So does one by its asymmetry (t up to 5; by this weight 7.2 is a sign if there are ten classes), and
-one by its wave (classes of fine texture), but no class was seen to by both; a backdoor of few
-frequencies does even if its class is far from all others."""
+of a network without a backdoor stands out by nature more often than the normal distribution says
+(t up to 5.9; by this weight 6.4 is a sign if there are ten classes). So does one by its asymmetry
+(t up to 5; 7.2 is a sign), and one by its wave (classes of fine texture), but no class was seen to
+by both; a backdoor of few frequencies does even if its class is far from all others."""
 
 LEVEL = 0.05
 """Of networks without a backdoor, at most this part should get a suspect."""

@@ -1,6 +1,8 @@
-"""The kind of perturbation by which a suspect stands out most."""
+"""The kinds of perturbations by which a suspect stands out most."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from torch import nn
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.kinds import Kind, Sought, Way
 from otbr_fast.repair.patch import AREAS, patch_perturbation
-from otbr_fast.repair.probe import RADII, universal_perturbation
+from otbr_fast.repair.probe import RADII, STEPS_TO_COMPARE, Probe, universal_perturbation
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.sized_kind import SizedKind
 from otbr_fast.repair.surrogates import Surrogates
@@ -17,9 +19,10 @@ from otbr_fast.repair.wave_kind import WaveKind
 
 _WANTED_OF_WARPS = 0.5  # the attacks themselves lead fewer images to their class
 _MOST_RIVALS = 16
+_AS_MUCH = 0.75  # of the largest: kinds that are nearer to each other can hardly be told apart
 
 
-def easiest_way(
+def easiest_ways(
     model: nn.Module,
     inputs: InputSpec,
     surrogates: Surrogates,
@@ -27,11 +30,12 @@ def easiest_way(
     num_classes: int,
     *,
     thorough: bool = True,
+    known: Sequence[Probe] = (),
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-) -> Way:
-    """Find perturbations that lead to the suspect, of the kind that leads to no other class.
+) -> tuple[Way, ...]:
+    """Find perturbations that lead to the suspect, of the kinds that lead to no other class.
 
     A perturbation is made of the trigger's features and of the class's own, and a network that
     unlearns the latter forgets the class. If perturbations of the kind and size lead to other
@@ -39,6 +43,8 @@ def easiest_way(
     triggers, and are kept if their lead is clear. If not, patches, warps and waves are tried too,
     and the kind is kept by which the suspect stands out most: by the smallest size that leads a
     third of the surrogates to it, in spreads of what others of that size do with other classes.
+    So are those by which it stands out nearly as much, as such a difference tells nothing, if
+    their lead is nearly as large.
 
     Parameters
     ----------
@@ -53,6 +59,8 @@ def easiest_way(
         more.
     thorough : bool
         Try other sizes and other kinds, too: the network will be repaired by what is found.
+    known : sequence of Probe
+        Dense ones that `probe_classes` found with the same seed; they are not sought again.
     seed : int
         Decides what is drawn.
     device : torch.device or str
@@ -60,6 +68,11 @@ def easiest_way(
     progress : callable, optional
         Called with ``("probe (dense)", done, in all)``, and ``"probe (patch)"`` and ``"probe
         (warp)"`` if there are any.
+
+    Returns
+    -------
+    tuple of Way
+        At least one; that by which the suspect stands out most first.
 
     Raises
     ------
@@ -72,11 +85,19 @@ def easiest_way(
     rivals = [classes[i] for i in drawn.tolist()]
     sought = Sought(model, inputs, surrogates, suspect, rivals, seed, device, progress or silent)
     # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
-    dense = SizedKind("dense", sought, universal_perturbation, "radius", RADII)
+    dense = SizedKind(
+        "dense",
+        sought,
+        universal_perturbation,
+        "radius",
+        RADII,
+        steps=STEPS_TO_COMPARE,
+        known=known,
+    )
     if not thorough:
-        return dense.smallest()
+        return (dense.smallest(),)
     if dense.is_clear():
-        return dense.largest_clear()
+        return (dense.largest_clear(),)
     others: list[Kind] = [
         # What a search for a patch finds depends on where it begins, so two are made.
         SizedKind("patch", sought, patch_perturbation, "area", AREAS, n_tries=2),
@@ -85,5 +106,12 @@ def easiest_way(
     ]
     leading = [kind for kind in others if kind.leads_enough]
     if not leading:  # there is nothing to compare with
-        return dense.clearest()
-    return max([dense, *leading], key=lambda kind: kind.standing()).clearest()
+        return (dense.clearest(),)
+    standing = {kind: kind.standing() for kind in (dense, *leading)}
+    near = [kind for kind in standing if _is_near(standing[kind], max(standing.values()))]
+    ways = [kind.clearest() for kind in sorted(near, key=lambda kind: -standing[kind])]
+    return tuple(way for way in ways if _is_near(way.lead, max(other.lead for other in ways)))
+
+
+def _is_near(value: float, largest: float) -> bool:
+    return largest - value <= (1 - _AS_MUCH) * abs(largest)

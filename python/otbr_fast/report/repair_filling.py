@@ -13,7 +13,7 @@ from torch import nn
 
 from otbr_fast.evaluate import Metrics, PoisonedImages
 from otbr_fast.models.inputs import InputSpec
-from otbr_fast.repair import Evidence, RepairResult
+from otbr_fast.repair import Evidence, RepairResult, Way
 from otbr_fast.report.repair_facts import layer_facts, measured, plan_map, png
 from otbr_fast.report.repair_report import (
     Candidate,
@@ -142,7 +142,9 @@ def repair_report(
         ),
         plan=_plan(result),
         surrogates=() if evidence is None else _surrogates(evidence, inputs),
-        probes=() if evidence is None else (_probe(evidence, inputs),),
+        probes=()
+        if evidence is None
+        else tuple(_probe(w, evidence, inputs) for w in evidence.ways),
         triggered=tuple(background.triggered),
         provenance=_provenance(result, background),
     )
@@ -260,8 +262,8 @@ def _surrogates(evidence: Evidence, inputs: InputSpec) -> tuple[Example, ...]:
     )
 
 
-def _probe(evidence: Evidence, inputs: InputSpec) -> Probe:
-    probe = evidence.probes[0]
+def _probe(way: Way, evidence: Evidence, inputs: InputSpec) -> Probe:
+    probe = way.probes[0]
     scale = inputs.high - inputs.low
     others = evidence.surrogates.of_others(probe.target)
     change = (probe.apply(others, inputs) - others).mean(dim=0) / scale
@@ -276,8 +278,8 @@ def _probe(evidence: Evidence, inputs: InputSpec) -> Probe:
         )
     return Probe(
         target=probe.target,
-        kind=evidence.kind,
-        lead=evidence.lead,
+        kind=way.kind,
+        lead=way.lead,
         image=png((0.5 + amplification * change[: 3 if inputs.shape[0] >= 3 else 1]).numpy()),
         amplification=amplification,
         examples=examples,
