@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -16,9 +14,8 @@ from otbr_fast.models import InputSpec
 from otbr_fast.repair import sized_kind, wave_kind, ways
 from otbr_fast.repair.kinds import spreads_above
 from otbr_fast.repair.patch import AREAS
-from otbr_fast.repair.probe import RADII, Probe, universal_perturbation
+from otbr_fast.repair.probe import RADII, Probe
 from otbr_fast.repair.surrogates import Surrogates
-from otbr_fast.repair.verdict import probe_classes
 from otbr_fast.repair.warp import SHIFTS, warped
 from otbr_fast.repair.waves import LeadingWaves
 from otbr_fast.repair.ways import easiest_ways
@@ -190,25 +187,6 @@ def test_kinds_that_can_hardly_be_told_apart_are_kept_together(
         monkeypatch.setattr(ways, kind, found)
     found_ways = easiest_ways(Rivals("none"), INPUTS, some_surrogates(), SUSPECT, CLASSES_HERE)
     assert tuple(way.kind for way in found_ways) == kinds
-
-
-def test_what_is_known_is_not_sought_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, surrogates = Rivals("dense"), some_surrogates()
-    known = probe_classes(model, INPUTS, surrogates, CLASSES_HERE, radii=RADII, seed=3)
-    given = model, INPUTS, surrogates, SUSPECT, CLASSES_HERE
-    (alone,) = easiest_ways(*given, seed=3)
-    targets = []
-
-    def search(*given: Any, **settings: Any) -> Probe:
-        targets.append(given[3])
-        return universal_perturbation(*given, **settings)
-
-    monkeypatch.setattr(ways, "universal_perturbation", search)
-    (told,) = easiest_ways(*given, known=list(itertools.chain.from_iterable(known)), seed=3)
-    assert targets == 4 * [SUSPECT]  # to act on, and held out
-    assert told.lead == alone.lead
-    both = zip((*alone.probes, *alone.held_out), (*told.probes, *told.held_out), strict=True)
-    assert all(torch.equal(one.perturbation, other.perturbation) for one, other in both)
 
 
 def test_no_more_classes_are_tried_than_tell_that_a_lead_is_not_clear(

@@ -48,7 +48,7 @@ def command(
     from otbr_fast.repair import gather_verdict
 
     with progress_bars() as tell:
-        *_, verdict = gather_verdict(
+        _, verdict = gather_verdict(
             subject.model,
             subject.inputs,
             subject.num_classes,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
@@ -61,14 +60,8 @@ def gather_verdict(
     *,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-) -> tuple[Surrogates, tuple[Probe, ...], Verdict]:
-    """Make surrogates, probe every class and judge: the first part of `gather_evidence`.
-
-    Returns
-    -------
-    tuple
-        The surrogates, the probes of all classes and radii, and the verdict.
-    """
+) -> tuple[Surrogates, Verdict]:
+    """Make surrogates, probe every class and judge: the first part of `gather_evidence`."""
     surrogates = synthesize(
         model,
         inputs,
@@ -87,7 +80,7 @@ def gather_verdict(
         model, inputs, surrogates, num_classes, seed=config.seed, device=device, progress=progress
     )
     verdict = judge(losses, asymmetries(between).tolist(), waves.tolist())
-    return surrogates, tuple(itertools.chain.from_iterable(compared)), verdict
+    return surrogates, verdict
 
 
 def gather_evidence(
@@ -118,7 +111,7 @@ def gather_evidence(
             f"suspect={config.suspect}, but the network tells {num_classes} classes, 0 to "
             f"{num_classes - 1}"
         )
-    surrogates, compared, verdict = gather_verdict(
+    surrogates, verdict = gather_verdict(
         model, inputs, num_classes, config, device=device, progress=progress
     )
     suspect = verdict.most_suspicious if config.suspect is None else config.suspect
@@ -130,7 +123,6 @@ def gather_evidence(
         num_classes,
         # Where nothing will be done, there is nothing that better ones would better.
         thorough=verdict.suspect is not None or config.is_asked_for,
-        known=compared,
         seed=config.seed,
         device=device,
         progress=progress,

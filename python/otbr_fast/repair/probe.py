@@ -19,9 +19,6 @@ from otbr_fast.repair.surrogates import Surrogates, images_at_once
 RADII = (0.018, 0.027, 0.036, 0.054, 0.072, 0.108)
 """What is tried to lead to a suspect; at 3 x 32 x 32 inputs in [0, 1], L2 norms of 1 to 6."""
 
-STEPS_TO_COMPARE = 12
-"""Of searches by which classes are compared, not acted on."""
-
 _MOMENTUM = 0.8
 _STEP, _LAST_STEP = 0.1, 0.1  # of the radius; the step falls to a tenth
 
@@ -77,7 +74,7 @@ def universal_perturbation(
     target: int,
     *,
     radius: float,
-    steps: int = STEPS_TO_COMPARE,
+    steps: int = 12,
     batch_size: int = 32,
     seed: int = 0,
     device: torch.device | str = "cpu",

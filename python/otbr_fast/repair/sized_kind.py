@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from otbr_fast.repair.kinds import WANTED_SUCCESS, KindName, Sought, Way, spreads_above
 from otbr_fast.repair.probe import Probe
 
-_CLEAR_LEAD = 0.85  # beyond it no smaller size, and with dense probes no other kind, is tried
+_CLEAR_LEAD = 0.8  # beyond it no smaller size, and with dense probes no other kind, is tried
 _TELLING_SUCCESS = 1 / 3  # of the size by which kinds are compared: larger ones lead anywhere
 _STEPS_TO_ACT, _STEPS_TO_JUDGE = 40, 20  # of searches for what is acted on, and judged by
 _N_PROBES = 2
@@ -34,12 +34,8 @@ class SizedKind:
         Growing.
     wanted : float
         The part of the surrogates to be led to the suspect.
-    steps : int
-        Of the searches by which sizes, classes and kinds are compared.
     n_tries : int
         Searches of each size, for kinds where what is found depends on where it begins.
-    known : sequence of Probe
-        Those that such searches with the same seed have found already; they are not repeated.
     """
 
     def __init__(
@@ -51,13 +47,11 @@ class SizedKind:
         sizes: Sequence[float],
         *,
         wanted: float = WANTED_SUCCESS,
-        steps: int = _STEPS_TO_JUDGE,
         n_tries: int = 1,
-        known: Sequence[Probe] = (),
     ) -> None:
         self._name, self._sought, self._search, self._size_name = name, sought, search, size_name
-        self._sizes, self._wanted, self._steps, self._n_tries = sizes, wanted, steps, n_tries
-        self._found = {(probe.target, probe.radius, sought.seed): probe for probe in known}
+        self._sizes, self._wanted, self._n_tries = sizes, wanted, n_tries
+        self._found: dict[tuple[int, float, int], Probe] = {}
         for done, size in enumerate(sizes, start=1):
             self._last = size
             self._success(size)
@@ -138,10 +132,10 @@ class SizedKind:
         return [self._compared(self._sought.suspect, size, seed) for seed in seeds]
 
     def _compared(self, target: int, size: float, seed: int) -> Probe:
-        """Search one to compare sizes, classes and kinds by, unless it is known."""
+        """Search one to compare sizes, classes and kinds by, unless it was found before."""
         plan = target, size, seed
         if plan not in self._found:
-            self._found[plan] = self._find(*plan, self._steps)
+            self._found[plan] = self._find(*plan, _STEPS_TO_JUDGE)
         return self._found[plan]
 
     def _way(self, size: float) -> Way:

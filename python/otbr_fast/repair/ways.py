@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
 from otbr_fast.models.inputs import InputSpec
 from otbr_fast.repair.kinds import Kind, Sought, Way
 from otbr_fast.repair.patch import AREAS, patch_perturbation
-from otbr_fast.repair.probe import RADII, STEPS_TO_COMPARE, Probe, universal_perturbation
+from otbr_fast.repair.probe import RADII, universal_perturbation
 from otbr_fast.repair.progress import Progress, silent
 from otbr_fast.repair.sized_kind import SizedKind
 from otbr_fast.repair.surrogates import Surrogates
@@ -30,7 +28,6 @@ def easiest_ways(
     num_classes: int,
     *,
     thorough: bool = True,
-    known: Sequence[Probe] = (),
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -59,8 +56,6 @@ def easiest_ways(
         more.
     thorough : bool
         Try other sizes and other kinds, too: the network will be repaired by what is found.
-    known : sequence of Probe
-        Dense ones that `probe_classes` found with the same seed; they are not sought again.
     seed : int
         Decides what is drawn.
     device : torch.device or str
@@ -85,15 +80,7 @@ def easiest_ways(
     rivals = [classes[i] for i in drawn.tolist()]
     sought = Sought(model, inputs, surrogates, suspect, rivals, seed, device, progress or silent)
     # Beyond the largest radius, perturbations lead to a class whether or not it was attacked.
-    dense = SizedKind(
-        "dense",
-        sought,
-        universal_perturbation,
-        "radius",
-        RADII,
-        steps=STEPS_TO_COMPARE,
-        known=known,
-    )
+    dense = SizedKind("dense", sought, universal_perturbation, "radius", RADII)
     if not thorough:
         return (dense.smallest(),)
     if dense.is_clear():
