@@ -52,7 +52,7 @@ def test_losses_are_each_class_under_each_probe() -> None:
         moved = probes[target].apply(surrogates.images[surrogates.labels == source], inputs)
         logits = trained.model(inputs.normalize(moved))
         expected = F.cross_entropy(logits, torch.full((len(moved),), target)).item()
-        assert found[source, target] == pytest.approx(expected, rel=0.05)  # bfloat16, maybe
+        assert found[source, target] == pytest.approx(expected, rel=0.05, abs=2e-3)  # bf16
     # Each class has as many surrogates, so the mean over sources is the probe's own loss.
     means = found.sum(axis=0) / (CLASSES - 1)
     assert means == pytest.approx([probe.loss for probe in probes], rel=0.02)
