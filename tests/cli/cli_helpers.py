@@ -15,7 +15,8 @@ from otbr_fast.cli import app
 from otbr_fast.io import save_safetensors
 from otbr_fast.models import PreActResNet
 
-QUICK = ("--steps", "2", "--batch-size", "8", "--device", "cpu")
+ON_CPU = ("--device", "cpu")
+QUICK = ("--steps", "2", "--batch-size", "8", *ON_CPU)
 NWC = ("--ranking", "nwc", "--distil-steps", "0", *QUICK)
 """No probes to rank by, and no learning back: the published ranking, quickly."""
 DESCRIPTION = {

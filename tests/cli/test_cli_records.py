@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_helpers import NWC, QUICK, Outcome, files_in, write_record
+from cli_helpers import NWC, ON_CPU, Outcome, files_in, write_record
 
 import otbr_fast.repair
 
@@ -88,7 +88,7 @@ def test_a_record_of_several_targets_has_no_single_one(tmp_path: Path) -> None:
 
 
 def test_resolved_config_repeats_the_sweep_of_a_record(tmp_path: Path) -> None:
-    call = ("sweep", write_record(tmp_path), "--gammas", "0.1", "--limit", "3", *QUICK, "--json")
+    call = ("sweep", write_record(tmp_path), "--gammas", "0.1", "--limit", "3", *ON_CPU, "--json")
     first = Outcome(*call, "--out", tmp_path / "a").document
     config = tmp_path / "a" / "sweep.config.yaml"
     settings = yaml.safe_load(config.read_text())

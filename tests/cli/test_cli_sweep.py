@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_helpers import QUICK, Outcome, files_in, write_images, write_suspect, write_trigger
+from cli_helpers import ON_CPU, QUICK, Outcome, files_in, write_images, write_suspect, write_trigger
 
 from otbr_fast.repair import PUBLISHED_GAMMAS
 
@@ -14,7 +14,7 @@ GAMMAS = ("--gammas", "0.05,0.1")
 
 
 def sweep(folder: Path, *more: object) -> Outcome:
-    return Outcome("sweep", folder / "suspect.safetensors", *GAMMAS, *QUICK, *more)
+    return Outcome("sweep", folder / "suspect.safetensors", *GAMMAS, *ON_CPU, *more)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_resolved_config_repeats_the_sweep_from_anywhere(
 ) -> None:
     """Paths were relative, trigger and target found beside the model; both are gone by then."""
     monkeypatch.chdir(folder)
-    call = ("sweep", "suspect.safetensors", *GAMMAS, *QUICK, "--data", data.name, "--out", "found")
+    call = ("sweep", "suspect.safetensors", *GAMMAS, *ON_CPU, "--data", data.name, "--out", "found")
     first = Outcome(*call, "--json").document
     moved = folder / "moved"
     moved.mkdir()
@@ -155,13 +155,13 @@ def test_nothing_is_overwritten_unasked(folder: Path) -> None:
 
 def test_the_published_gammas_and_our_lambdas_are_the_default(folder: Path) -> None:
     suspect = write_suspect(folder, width=16)  # wide enough for 1 % to be a neuron
-    document = Outcome("sweep", suspect, "--json", *QUICK).document
+    document = Outcome("sweep", suspect, "--json", *ON_CPU).document
     tried = [(one["config"]["gamma"], one["config"]["lambda_"]) for one in document["repairs"]]
     assert tried == [(gamma, x) for gamma in PUBLISHED_GAMMAS for x in (0.5, 0.75)]
 
 
 def test_in_paper_mode_lambda_is_the_papers(folder: Path) -> None:
-    document = sweep(folder, "--mode", "paper", "--lr", "0.01", "--json").document
+    document = sweep(folder, "--mode", "paper", "--lr", "0.01", *QUICK, "--json").document
     tried = [(one["config"]["gamma"], one["config"]["lambda_"]) for one in document["repairs"]]
     assert tried == [(0.05, 0.5), (0.1, 0.5)]
 

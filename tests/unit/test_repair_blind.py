@@ -433,6 +433,15 @@ def test_paper_mode_has_only_the_published_stages(settings: dict[str, Any], told
         RepairConfig.model_validate({"mode": "paper", **settings})
 
 
+@pytest.mark.parametrize("name", ["steps", "lr", "momentum", "batch_size"])
+def test_settings_of_an_unlearning_that_is_not_done_are_refused(name: str) -> None:
+    value = 0.5 if name in ("lr", "momentum") else 3
+    with pytest.raises(pydantic.ValidationError, match=rf"{name}={value} .*use ranking='nwc'"):
+        RepairConfig.model_validate({name: value})
+    for unlearns in ({"ranking": "nwc"}, {"mode": "paper", "gamma": 0.1}):
+        assert getattr(RepairConfig.model_validate({name: value, **unlearns}), name) == value
+
+
 def test_settings_can_change_their_mode_and_back() -> None:
     settings = RepairConfig(gamma=0.1, seed=3)
     paper = settings.but(mode="paper")

@@ -29,6 +29,8 @@ _PUBLISHED_STAGES: dict[str, Any] = {
 }
 """What paper mode fixes, but for λ, which may be given."""
 
+_OF_UNLEARNING = ("steps", "lr", "momentum", "batch_size")
+
 
 class RepairConfig(BaseModel):
     """Settings of a repair. Those of the unlearning are the paper's, arXiv 2408.15861.
@@ -59,7 +61,8 @@ class RepairConfig(BaseModel):
     n_surrogates : int
         Surrogate images, made from the weights alone.
     steps : int
-        The paper's I: steps of random unlearning, for ``ranking="nwc"``.
+        The paper's I: steps of random unlearning. It and the three below are for ``ranking="nwc"``
+        and refused if they are changed without it.
     lr, momentum : float
         Learning rate and momentum of the unlearning's SGD.
     batch_size : int
@@ -106,6 +109,19 @@ class RepairConfig(BaseModel):
                 )
         if self.lambda_ == "auto":
             raise ValueError('mode="paper" chooses nothing: give lambda, or leave it out for 0.5')
+        return self
+
+    @model_validator(mode="after")
+    def _unlearn_only_if_ranked_by_it(self) -> RepairConfig:
+        if self.ranking == "nwc":
+            return self
+        for name in _OF_UNLEARNING:
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{name}={value} is of the random unlearning, which ranking='response' does "
+                    "without; leave it out or use ranking='nwc'"
+                )
         return self
 
     @property
