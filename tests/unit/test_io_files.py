@@ -7,6 +7,7 @@ import pytest
 
 from otbr_fast.errors import OutputExistsError
 from otbr_fast.io import check_absent, write_file
+from otbr_fast.io.files import check_can_be_files
 
 
 def test_the_file_appears_only_when_done(tmp_path: Path) -> None:
@@ -92,3 +93,24 @@ def _forbid_links(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("links are not supported here")
 
     monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.parametrize("stem", ["a" * 250, "é" * 120, "."])
+def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path, stem: str) -> None:
+    with write_file(tmp_path / f"{stem}.txt") as draft:
+        draft.write_text("whole")
+    assert (tmp_path / f"{stem}.txt").read_text() == "whole"
+
+
+@pytest.mark.parametrize("long", ["a" * 300, f"new/{'a' * 300}", f"{'a' * 300}/out.txt"])
+def test_a_name_that_is_too_long_is_told(tmp_path: Path, long: str) -> None:
+    with pytest.raises(OutputExistsError, match="cannot be written: File name too long"):
+        check_can_be_files([tmp_path / "good.txt", tmp_path / long])
+
+
+def test_what_can_be_written_is_let_pass(tmp_path: Path) -> None:
+    (tmp_path / "there.txt").touch()
+    check_can_be_files([tmp_path / "there.txt", tmp_path / "new.txt", tmp_path / "new" / "a.txt"])
+    for wrong in (tmp_path, tmp_path / "there.txt" / "out.txt"):
+        with pytest.raises(OutputExistsError, match=r"is a folder|is no folder"):
+            check_can_be_files([wrong])

@@ -12,6 +12,7 @@ from pathlib import Path
 from otbr_fast.errors import OutputExistsError
 
 _BLOCK = 1 << 20
+_STEM_OF_DRAFT = 32  # characters
 
 
 def check_absent(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
@@ -26,13 +27,23 @@ def check_absent(paths: Iterable[str | os.PathLike[str]], overwrite: bool) -> No
 
 
 def check_can_be_files(paths: Iterable[str | os.PathLike[str]]) -> None:
-    """Raise an `OutputExistsError` for a folder in a file's place, or a file in a folder's."""
+    """Raise an `OutputExistsError` for a folder in a file's place, or a file in a folder's.
+
+    So it does for names that the file system does not take, as they are too long.
+    """
     for path in map(Path, paths):
-        above = next((each for each in path.parents if each.exists()), path.parent)
-        if path.is_dir():
+        above = next((each for each in path.parents if os.path.exists(each)), path.parent)
+        if os.path.isdir(path):
             raise OutputExistsError(f"{path} is a folder; a file is to be written there.")
-        if not above.is_dir():
+        if not os.path.isdir(above):
             raise OutputExistsError(f"{path} cannot be written, as {above} is no folder.")
+        for name in path.relative_to(above).parts:
+            try:
+                os.lstat(above / name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise OutputExistsError(f"{path} cannot be written: {error.strerror}.") from None
 
 
 def file_sha256(*paths: str | os.PathLike[str]) -> str:
@@ -60,7 +71,8 @@ def write_file(path: str | os.PathLike[str], overwrite: bool = False) -> Iterato
     wanted = Path(path)
     check_absent([wanted], overwrite)
     wanted.parent.mkdir(parents=True, exist_ok=True)
-    draft = wanted.with_name(f".{wanted.stem}.{secrets.token_hex(8)}{wanted.suffix}")
+    stem = wanted.stem[:_STEM_OF_DRAFT]  # a longer name might be too long for the file system
+    draft = wanted.with_name(f".{stem}.{secrets.token_hex(8)}{wanted.suffix}")
     try:
         yield draft
         _publish(draft, wanted, overwrite)
