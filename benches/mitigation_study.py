@@ -57,7 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     records = [record for seed in options.seeds for record in _networks(options, seed)]
     chosen = ["--methods", options.methods] if options.methods else []
-    _run(
+    run(
         "compare",
         *map(str, records),
         "--data",
@@ -121,7 +121,7 @@ def _network(folder: Path) -> Path:
 def _train(options: argparse.Namespace, out: Path, name: str, seed: int, *more: str) -> None:
     if (out / "model.safetensors").is_file():
         return
-    _run(
+    run(
         "attack",
         name,
         "--data",
@@ -138,7 +138,8 @@ def _train(options: argparse.Namespace, out: Path, name: str, seed: int, *more: 
     )
 
 
-def _run(*arguments: str) -> None:
+def run(*arguments: str) -> None:
+    """Run a command of otbr-fast; end as it does if it fails."""
     print("otbr-fast", *arguments, flush=True)
     program = "from otbr_fast.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", program, *arguments], check=False)
