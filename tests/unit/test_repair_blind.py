@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -359,6 +360,24 @@ def test_a_repair_that_gains_nothing_is_told_of(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pipeline, "recalibrate", lambda fused, original, *_, **__: original)
     with pytest.warns(RepairWarning, match=r"score 0\.50\) .* no better than the one"):
         repair(tiny_network(4, 8, 16), TINY, QUICK.but(suspect=0))
+
+
+def test_probes_that_lead_elsewhere_too_are_told_of() -> None:
+    told = (
+        r"leads to class 2 \(\w+ perturbations\) leads to other classes nearly as well \(lead -?0"
+    )
+    model = tiny_network(4, 8, 16)
+    with pytest.warns(RepairWarning, match=told) as caught:
+        repair(model, TINY, QUICK.but(suspect=2, gamma=0.1))
+    assert caught[0].filename == __file__
+    with pytest.warns(RepairWarning, match=told):
+        sweep(model, TINY, QUICK.but(suspect=2), gammas=[0.1])
+
+
+def test_probes_that_lead_to_the_attacked_class_alone_are_not(attacked: Trained) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*nearly as well", RepairWarning)
+        repair(attacked.model, attacked.inputs, BLIND.but(gamma=0.1, distil_steps=0))
 
 
 def test_a_sweep_gathers_evidence_once_and_gives_what_single_repairs_give() -> None:
