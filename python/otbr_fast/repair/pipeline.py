@@ -346,8 +346,8 @@ def _warn_of_small_lead(evidence: Evidence) -> None:
         warnings.warn(
             f"what leads to class {evidence.suspect} ({best.kind} perturbations) leads to other "
             f"classes nearly as well (lead {best.lead:.2f}; repairs that ended an attack mostly "
-            "had 0.5 or more): the trigger, if there is one, may be of a kind that is not sought; "
-            "measure the repaired network before it is used",
+            f"had {_LEAST_LEAD} or more): the trigger, if there is one, may be of a kind that is "
+            "not sought; measure the repaired network before it is used",
             RepairWarning,
             stacklevel=4,
         )
