@@ -31,7 +31,8 @@ def small_net(dropout: bool = False) -> nn.Sequential:
 
 
 def config(**changes: Any) -> RepairConfig:
-    settings = {"gamma": 0.2, "mode": "paper", "steps": 3, "lr": 0.01, "batch_size": 8, "seed": 7}
+    unlearning = {"ranking": "nwc", "steps": 3, "lr": 0.01, "batch_size": 8}
+    settings = {"gamma": 0.2, "mode": "paper", "seed": 7, **unlearning}
     return RepairConfig.model_validate({**settings, **changes})
 
 
