@@ -47,7 +47,7 @@ def test_no_sign_is_status_0(tmp_path: Path) -> None:
 def test_the_numbers_are_the_librarys_and_the_seed_counts(tmp_path: Path) -> None:
     suspect = write_suspect(tmp_path)
     inputs = InputSpec(shape=(3, 8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
-    _, verdict = gather_verdict(small_network(), inputs, 5, RepairConfig(seed=3))
+    verdict = gather_verdict(small_network(), inputs, 5, RepairConfig(seed=3)).verdict
     told = Outcome("verdict", suspect, "--seed", "3", "--json", "--device", "cpu").document
     assert [tuple(one["losses"]) for one in told["classes"]] == [
         pytest.approx(one.losses, rel=1e-6) for one in verdict.classes

@@ -11,7 +11,7 @@ from torch import nn
 from otbr_fast.errors import RepairError
 from otbr_fast.models import InputSpec
 from otbr_fast.repair.surrogates import Surrogates
-from otbr_fast.repair.waves import leading_waves, wave_losses
+from otbr_fast.repair.waves import LeadingWaves, leading_waves, try_waves
 
 SIZE, TARGET = 16, 1
 INPUTS = InputSpec(shape=(3, SIZE, SIZE), low=-1.0, high=3.0)
@@ -42,10 +42,17 @@ def surrogates() -> Surrogates:
     return Surrogates(images, torch.arange(30) % 3)
 
 
+def found_by(
+    model: nn.Module, surrogates: Surrogates, *, wanted: float = 0.9, seed: int = 0
+) -> LeadingWaves:
+    tried = try_waves(model, INPUTS, surrogates, 3, radius=0.05, seed=seed)
+    return leading_waves(model, INPUTS, surrogates, TARGET, tried, wanted=wanted)
+
+
 @pytest.mark.parametrize("cycles", [1, 2, 4])
 def test_the_wave_that_is_listened_to_is_found(surrogates: Surrogates, cycles: int) -> None:
     model = Listener(cycles, threshold=0.005)
-    found = leading_waves(model, INPUTS, surrogates, TARGET, 3, radius=0.05, wanted=0.9)
+    found = found_by(model, surrogates)
     probes = found.probes
     assert probes
     assert found.rivals == (1.0, 0.0)  # without a wave all are taken for class 0, never for class 2
@@ -59,7 +66,7 @@ def test_the_wave_that_is_listened_to_is_found(surrogates: Surrogates, cycles: i
 
 def test_waves_that_lead_nowhere_are_left_out(surrogates: Surrogates) -> None:
     deaf = Listener(2, threshold=1.0)
-    found = leading_waves(deaf, INPUTS, surrogates, TARGET, 3, radius=0.05, wanted=0.9)
+    found = found_by(deaf, surrogates)
     assert (found.probes, found.between) == ((), ())
 
 
@@ -67,7 +74,7 @@ def test_an_eighth_of_a_period_beside_the_best_are_waves_that_were_not_tried(
     surrogates: Surrogates,
 ) -> None:
     model = Listener(2, threshold=0.005)
-    found = leading_waves(model, INPUTS, surrogates, TARGET, 3, radius=0.05, wanted=0.9)
+    found = found_by(model, surrogates)
     best = found.probes[0].perturbation.flatten()
     for probe in found.between:
         assert float(probe.perturbation.square().mean().sqrt()) == pytest.approx(0.2, rel=1e-5)
@@ -77,17 +84,14 @@ def test_an_eighth_of_a_period_beside_the_best_are_waves_that_were_not_tried(
 
 
 def test_the_class_that_a_wave_leads_to_has_the_least_loss(surrogates: Surrogates) -> None:
-    losses = wave_losses(Listener(2, 0.005), INPUTS, surrogates, 3, radius=0.2)
+    losses = try_waves(Listener(2, 0.005), INPUTS, surrogates, 3, radius=0.2).least_losses
     assert losses.shape == (3,)
     assert losses[TARGET] < min(losses[0], losses[2]) - 0.3
 
 
 def test_the_same_seed_gives_the_same_waves(surrogates: Surrogates) -> None:
     model = Listener(3, threshold=0.005)
-    one, same = (
-        leading_waves(model, INPUTS, surrogates, TARGET, 3, radius=0.05, wanted=0.5, seed=3).probes
-        for _ in range(2)
-    )
+    one, same = (found_by(model, surrogates, wanted=0.5, seed=3).probes for _ in range(2))
     assert [p.loss for p in one] == [p.loss for p in same]
     assert all(torch.equal(a.perturbation, b.perturbation) for a, b in zip(one, same, strict=True))
 
@@ -96,11 +100,12 @@ def test_images_too_small_for_a_wave_give_none() -> None:
     inputs = InputSpec(shape=(1, 3, 3))
     model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
     tiny = Surrogates(torch.rand(4, 1, 3, 3), torch.arange(4) % 2)
-    assert leading_waves(model, inputs, tiny, 1, 2, radius=0.1, wanted=0.0).probes == ()
-    assert wave_losses(model, inputs, tiny, 2).tolist() == [0, 0]
+    tried = try_waves(model, inputs, tiny, 2)
+    assert leading_waves(model, inputs, tiny, 1, tried, wanted=0.0).probes == ()
+    assert tried.least_losses.tolist() == [0, 0]
 
 
 def test_without_images_of_other_classes_it_is_refused(surrogates: Surrogates) -> None:
     alone = Surrogates(surrogates.images, torch.full((30,), TARGET))
     with pytest.raises(RepairError, match=f"other classes than {TARGET}"):
-        leading_waves(Listener(2, 0.01), INPUTS, alone, TARGET, 3, radius=0.05, wanted=0.9)
+        found_by(Listener(2, 0.01), alone)

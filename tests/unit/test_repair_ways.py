@@ -17,7 +17,7 @@ from otbr_fast.repair.patch import AREAS
 from otbr_fast.repair.probe import RADII, Probe
 from otbr_fast.repair.surrogates import Surrogates
 from otbr_fast.repair.warp import SHIFTS, warped
-from otbr_fast.repair.waves import LeadingWaves
+from otbr_fast.repair.waves import LeadingWaves, TriedWaves, try_waves
 from otbr_fast.repair.ways import easiest_ways
 
 SIZE, CLASSES_HERE, SUSPECT = 16, 10, 2
@@ -120,12 +120,14 @@ def test_the_size_by_which_the_suspect_is_clearest_is_taken(
 
 
 def test_waves_that_act_only_at_their_full_size_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
+    tried: list[float] = []
 
-    def found(*_: object, radius: float, **__: object) -> LeadingWaves:
-        tried.append(radius)
-        leads = radius == RADII[-1]
-        probe = Probe(SUSPECT, radius, torch.zeros(INPUTS.shape), 1.0, 0.0)
+    def found(*given: object, **_: object) -> LeadingWaves:
+        waves = given[4]
+        assert isinstance(waves, TriedWaves)
+        tried.append(waves.radius)
+        leads = waves.radius == RADII[-1]
+        probe = Probe(SUSPECT, waves.radius, torch.zeros(INPUTS.shape), 1.0, 0.0)
         return LeadingWaves((probe,) * leads, (probe,) * leads, (0.25,) * 9)
 
     monkeypatch.setattr(wave_kind, "leading_waves", found)
@@ -248,7 +250,7 @@ def test_few_classes_have_ways_too(classes: int) -> None:
     ("kind", "thorough", "also"),
     [
         ("dense", True, set()),
-        ("patch", True, {"probe (patch)", "probe (warp)"}),
+        ("patch", True, {"probe (patch)", "probe (warp)", "waves"}),
         ("patch", False, set()),
     ],
 )
@@ -267,6 +269,27 @@ def test_other_kinds_are_tried_only_where_dense_ones_do_not_stand_out(
     )
     assert told == {"probe (dense)"} | also
     assert (way.kind == "patch") == bool(also)
+
+
+def test_waves_that_were_tried_already_are_not_tried_again() -> None:
+    model, surrogates = Rivals("patch"), some_surrogates()
+    told: list[str] = []
+
+    def ways_with(waves: TriedWaves | None) -> int:
+        told.clear()
+        easiest_ways(
+            model,
+            INPUTS,
+            surrogates,
+            SUSPECT,
+            CLASSES_HERE,
+            waves=waves,
+            progress=lambda stage, done, total: told.append(stage),
+        )
+        return told.count("waves")
+
+    largest = try_waves(model, INPUTS, surrogates, CLASSES_HERE)
+    assert ways_with(None) - ways_with(largest) == len(largest.losses) > 0
 
 
 def test_the_same_seed_finds_the_same_way() -> None:

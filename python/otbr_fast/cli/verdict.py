@@ -48,14 +48,14 @@ def command(
     from otbr_fast.repair import gather_verdict
 
     with progress_bars() as tell:
-        _, verdict = gather_verdict(
+        verdict = gather_verdict(
             subject.model,
             subject.inputs,
             subject.num_classes,
             settings,
             device=chosen_device,
             progress=tell,
-        )
+        ).verdict
     if json:
         told = {"suspect": verdict.suspect, **asdict(verdict), "summary": str(verdict)}
         print_json({"model": str(model), "sha256": subject.checkpoint.sha256, **told})

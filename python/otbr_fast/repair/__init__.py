@@ -5,7 +5,7 @@ from otbr_fast.repair.choice import Candidate, Proxies, ProxyJudge, Watch
 from otbr_fast.repair.config import PUBLISHED_GAMMAS, Mode, Ranking, RepairConfig
 from otbr_fast.repair.costs import NeuronCosts, neuron_costs
 from otbr_fast.repair.distil import distil
-from otbr_fast.repair.evidence import Evidence, gather_evidence, gather_verdict
+from otbr_fast.repair.evidence import Evidence, FirstLook, gather_evidence, gather_verdict
 from otbr_fast.repair.fuse import (
     fuse,
     fuse_transported,
@@ -43,7 +43,7 @@ from otbr_fast.repair.transport import (
 from otbr_fast.repair.unlearn import random_unlearn
 from otbr_fast.repair.verdict import ClassEvidence, Verdict, judge, probe_classes
 from otbr_fast.repair.warp import warp_perturbation
-from otbr_fast.repair.waves import LeadingWaves, leading_waves, wave_losses
+from otbr_fast.repair.waves import LeadingWaves, TriedWaves, leading_waves, try_waves
 from otbr_fast.repair.ways import easiest_ways
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "ConvChain",
     "ConvLayer",
     "Evidence",
+    "FirstLook",
     "LayerReport",
     "LayerTransport",
     "LeadingWaves",
@@ -73,6 +74,7 @@ __all__ = [
     "SpaceTransport",
     "Stages",
     "Surrogates",
+    "TriedWaves",
     "Verdict",
     "Watch",
     "Way",
@@ -113,8 +115,8 @@ __all__ = [
     "transport_selections",
     "transport_space",
     "transported_spaces",
+    "try_waves",
     "universal_perturbation",
     "warp_perturbation",
-    "wave_losses",
     "without_channels",
 ]

@@ -16,8 +16,27 @@ from otbr_fast.repair.probe import Probe
 from otbr_fast.repair.progress import Progress
 from otbr_fast.repair.surrogates import Surrogates, synthesize
 from otbr_fast.repair.verdict import Verdict, judge, probe_classes
-from otbr_fast.repair.waves import wave_losses
+from otbr_fast.repair.waves import TriedWaves, try_waves
 from otbr_fast.repair.ways import easiest_ways
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What tells whether there is a sign of a backdoor.
+
+    Parameters
+    ----------
+    surrogates : Surrogates
+        Images of all classes.
+    waves : TriedWaves
+        Those of the largest size.
+    verdict : Verdict
+        Whether a class is suspiciously easy to reach.
+    """
+
+    surrogates: Surrogates
+    waves: TriedWaves
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -60,7 +79,7 @@ def gather_verdict(
     *,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-) -> tuple[Surrogates, Verdict]:
+) -> FirstLook:
     """Make surrogates, probe every class and judge: the first part of `gather_evidence`."""
     surrogates = synthesize(
         model,
@@ -76,11 +95,11 @@ def gather_verdict(
     )
     between = losses_between(model, inputs, surrogates, compared[0], device=device)
     losses = [[probe.loss for probe in probes] for probes in compared]
-    waves = wave_losses(
+    waves = try_waves(
         model, inputs, surrogates, num_classes, seed=config.seed, device=device, progress=progress
     )
-    verdict = judge(losses, asymmetries(between).tolist(), waves.tolist())
-    return surrogates, verdict
+    verdict = judge(losses, asymmetries(between).tolist(), waves.least_losses.tolist())
+    return FirstLook(surrogates, waves, verdict)
 
 
 def gather_evidence(
@@ -111,9 +130,8 @@ def gather_evidence(
             f"suspect={config.suspect}, but the network tells {num_classes} classes, 0 to "
             f"{num_classes - 1}"
         )
-    surrogates, verdict = gather_verdict(
-        model, inputs, num_classes, config, device=device, progress=progress
-    )
+    first = gather_verdict(model, inputs, num_classes, config, device=device, progress=progress)
+    surrogates, verdict = first.surrogates, first.verdict
     suspect = verdict.most_suspicious if config.suspect is None else config.suspect
     ways = easiest_ways(
         model,
@@ -123,6 +141,7 @@ def gather_evidence(
         num_classes,
         # Where nothing will be done, there is nothing that better ones would better.
         thorough=verdict.suspect is not None or config.is_asked_for,
+        waves=first.waves,
         seed=config.seed,
         device=device,
         progress=progress,

@@ -51,7 +51,7 @@ class ClassEvidence:
     asymmetry : float, optional
         By how much easier it is to come to it than to leave it (see `asymmetries`), if known.
     wave_loss : float, optional
-        Of the plane wave that leads to it best (see `wave_losses`), if known.
+        Of the plane wave that leads to it best (see `try_waves`), if known.
     statistic : float, optional
         By how many standard errors of prediction it stands out from the others: the logarithm of
         its loss below theirs, its asymmetry above, or both that and the logarithm of its wave's
@@ -171,7 +171,8 @@ def judge(
     asymmetry : sequence of float
         Of the classes, from `asymmetries`; finite. Empty if unknown.
     waves : sequence of float
-        Of the classes, from `wave_losses`; finite, not negative. Empty where the asymmetry is.
+        Of the classes, from `TriedWaves.least_losses`; finite, not negative. Empty where the
+        asymmetry is.
     weights : sequence of float
         Of the radii and, if given, of the asymmetry and of asymmetry and wave together; positive,
         their sum is 1.

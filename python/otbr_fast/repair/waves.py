@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +22,32 @@ from otbr_fast.repair.surrogates import Surrogates, images_at_once
 _MOST_CYCLES = 8  # along a side; a quarter of the pixels if those are fewer
 _N_IMAGES = 32
 _MOST = 4
+
+
+@dataclass(frozen=True)
+class TriedWaves:
+    """What waves of one size do.
+
+    Parameters
+    ----------
+    radius : float
+        Their root mean square, as a part of the input range.
+    losses : ndarray, shape (waves, classes)
+        The mean cross-entropy with the class as the label, of surrogates of other classes. There
+        are no waves if the images are too small for any.
+    successes : ndarray, shape (waves, classes)
+        The part of those surrogates that is taken for the class.
+    """
+
+    radius: float
+    losses: NDArray[np.float64]
+    successes: NDArray[np.float64]
+
+    @property
+    def least_losses(self) -> NDArray[np.float64]:
+        """Of each class's best wave, shape (classes,); 0 for all if there are no waves."""
+        least: NDArray[np.float64] = self.losses.min(axis=0, initial=math.inf)
+        return np.where(np.isinf(least), 0.0, least)
 
 
 @dataclass(frozen=True)
@@ -43,18 +69,17 @@ class LeadingWaves:
     rivals: tuple[float, ...]
 
 
-def leading_waves(
+def try_waves(
     model: nn.Module,
     inputs: InputSpec,
     surrogates: Surrogates,
-    target: int,
     num_classes: int,
     *,
-    radius: float,
-    wanted: float,
+    radius: float = RADII[-1],
     seed: int = 0,
     device: torch.device | str = "cpu",
-) -> LeadingWaves:
+    progress: Progress | None = None,
+) -> TriedWaves:
     """Try grey plane waves, of all directions and up to 8 cycles along a side, as perturbations.
 
     A trigger of few frequencies, such as SIG's stripes (Barni et al., ICIP 2019), acts only near
@@ -69,19 +94,64 @@ def leading_waves(
     inputs : InputSpec
         Shape, range and normalisation of its input.
     surrogates : Surrogates
-        All waves are tried on 32 of them; a class's success and loss are those on images of others.
-    target : int
-        The class to lead to.
+        The waves are tried on 32 of them; a class's success and loss are those on images of others.
     num_classes : int
-        Its number of logits.
+        The network's number of logits.
     radius : float
         The waves' root mean square, as a part of the input range.
-    wanted : float
-        The part of the surrogates that a wave must lead to the target, in [0, 1].
     seed : int
         Decides which surrogates.
     device : torch.device or str
         Where to compute, in bfloat16 if it has instructions for that.
+    progress : callable, optional
+        Called after each wave with ``("waves", done, waves in all)``.
+
+    Raises
+    ------
+    RepairError
+        The network's answers are not finite.
+    """
+    net = working_copy(model, device)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(surrogates), generator=generator)[:_N_IMAGES]
+    some = surrogates.images[chosen]
+    of_others = (surrogates.labels[chosen][:, None] != torch.arange(num_classes)).double()
+    of_others = of_others / of_others.sum(dim=0).clamp(min=1)
+    waves = list(_waves(inputs))
+    losses, successes = (np.empty((len(waves), num_classes)) for _ in range(2))
+    tell = progress or silent
+    for i, wave in enumerate(waves):
+        moved = (some + wave.drawn(inputs, radius)).clamp(inputs.low, inputs.high)
+        logits = answers(net, inputs, moved, images_at_once(inputs)).double()
+        led = F.one_hot(logits.argmax(dim=1), num_classes)
+        losses[i] = -(of_others * logits.log_softmax(dim=1)).sum(dim=0).numpy()
+        successes[i] = (of_others * led).sum(dim=0).numpy()
+        tell("waves", i + 1, len(waves))
+    return TriedWaves(radius, losses, successes)
+
+
+def leading_waves(
+    model: nn.Module,
+    inputs: InputSpec,
+    surrogates: Surrogates,
+    target: int,
+    tried: TriedWaves,
+    *,
+    wanted: float,
+    device: torch.device | str = "cpu",
+) -> LeadingWaves:
+    """Choose the waves that lead to a class best, and measure them on all surrogates of others.
+
+    Parameters are those of `try_waves`, but:
+
+    Parameters
+    ----------
+    target : int
+        The class to lead to.
+    tried : TriedWaves
+        Of the same network and inputs.
+    wanted : float
+        The part of the surrogates that a wave must lead to the target, in [0, 1].
 
     Raises
     ------
@@ -90,13 +160,12 @@ def leading_waves(
     """
     net = working_copy(model, device)
     images = surrogates.of_others(target)
-    waves = list(_waves(inputs))
-    losses, successes = _tried(net, inputs, surrogates, num_classes, waves, radius, seed)
+    waves, radius = list(_waves(inputs)), tried.radius
 
     def probe(wave: _Wave) -> Probe:
         return measured(net, inputs, images, wave.drawn(inputs, radius), target, radius)
 
-    best = losses[:, target].argsort()[:_MOST]
+    best = tried.losses[:, target].argsort()[:_MOST]
     probes = ((waves[i], probe(waves[i])) for i in best)
     leading = [(wave, found) for wave, found in probes if found.success >= wanted]
     between = [
@@ -104,41 +173,10 @@ def leading_waves(
         for wave, _ in leading[:1]
         for turn in (-math.pi / 4, math.pi / 4)
     ]
-    rivals = np.delete(successes.max(axis=0, initial=0.0), target)
+    rivals = np.delete(tried.successes.max(axis=0, initial=0.0), target)
     return LeadingWaves(
         tuple(found for _, found in leading), tuple(map(probe, between)), tuple(map(float, rivals))
     )
-
-
-def wave_losses(
-    model: nn.Module,
-    inputs: InputSpec,
-    surrogates: Surrogates,
-    num_classes: int,
-    *,
-    radius: float = RADII[-1],
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    progress: Progress | None = None,
-) -> NDArray[np.float64]:
-    """Measure how near the best of the waves leads to each class.
-
-    Parameters are those of `leading_waves`; of all classes' surrogates, 32 are drawn. Progress is
-    told of after each wave with ``("waves", done, waves in all)``.
-
-    Returns
-    -------
-    ndarray, shape (num_classes,)
-        The least, over the waves, of the mean cross-entropy with the class as the label, of
-        surrogates of other classes; 0 for all if the images are too small for a wave.
-    """
-    net = working_copy(model, device)
-    waves = list(_waves(inputs))
-    if not waves:
-        return np.zeros(num_classes)
-    losses, _ = _tried(net, inputs, surrogates, num_classes, waves, radius, seed, progress)
-    least: NDArray[np.float64] = losses.min(axis=0)
-    return least
 
 
 @dataclass(frozen=True)
@@ -168,34 +206,3 @@ def _waves(inputs: InputSpec) -> Iterator[_Wave]:
             continue
         for phase in (0.0, math.pi / 2):
             yield _Wave(down, along, phase)
-
-
-def _tried(
-    net: nn.Module,
-    inputs: InputSpec,
-    surrogates: Surrogates,
-    num_classes: int,
-    waves: Sequence[_Wave],
-    radius: float,
-    seed: int,
-    progress: Progress | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return each wave's loss and success with each class, on surrogates of other classes.
-
-    The loss is the mean cross-entropy with the class as the label.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(surrogates), generator=generator)[:_N_IMAGES]
-    some = surrogates.images[chosen]
-    of_others = (surrogates.labels[chosen][:, None] != torch.arange(num_classes)).double()
-    of_others = of_others / of_others.sum(dim=0).clamp(min=1)
-    losses, successes = (np.empty((len(waves), num_classes)) for _ in range(2))
-    tell = progress or silent
-    for i, wave in enumerate(waves):
-        moved = (some + wave.drawn(inputs, radius)).clamp(inputs.low, inputs.high)
-        logits = answers(net, inputs, moved, images_at_once(inputs)).double()
-        led = F.one_hot(logits.argmax(dim=1), num_classes)
-        losses[i] = -(of_others * logits.log_softmax(dim=1)).sum(dim=0).numpy()
-        successes[i] = (of_others * led).sum(dim=0).numpy()
-        tell("waves", i + 1, len(waves))
-    return losses, successes

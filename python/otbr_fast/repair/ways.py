@@ -14,6 +14,7 @@ from otbr_fast.repair.sized_kind import SizedKind
 from otbr_fast.repair.surrogates import Surrogates
 from otbr_fast.repair.warp import SHIFTS, warp_perturbation
 from otbr_fast.repair.wave_kind import WaveKind
+from otbr_fast.repair.waves import TriedWaves, try_waves
 
 _WANTED_OF_WARPS = 0.5  # the attacks themselves lead fewer images to their class
 _MOST_RIVALS = 16
@@ -28,6 +29,7 @@ def easiest_ways(
     num_classes: int,
     *,
     thorough: bool = True,
+    waves: TriedWaves | None = None,
     seed: int = 0,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -56,13 +58,15 @@ def easiest_ways(
         more.
     thorough : bool
         Try other sizes and other kinds, too: the network will be repaired by what is found.
+    waves : TriedWaves, optional
+        Of the largest size and the same seed, if they were tried already.
     seed : int
         Decides what is drawn.
     device : torch.device or str
         Where to compute, in bfloat16 if it has instructions for that.
     progress : callable, optional
-        Called with ``("probe (dense)", done, in all)``, and ``"probe (patch)"`` and ``"probe
-        (warp)"`` if there are any.
+        Called with ``("probe (dense)", done, in all)``, and ``"probe (patch)"``, ``"probe
+        (warp)"`` and ``"waves"`` if there are any.
 
     Returns
     -------
@@ -85,11 +89,14 @@ def easiest_ways(
         return (dense.smallest(),)
     if dense.is_clear():
         return (dense.largest_clear(),)
+    largest = waves or try_waves(
+        model, inputs, surrogates, num_classes, seed=seed, device=device, progress=progress
+    )
     others: list[Kind] = [
         # What a search for a patch finds depends on where it begins, so two are made.
         SizedKind("patch", sought, patch_perturbation, "area", AREAS, n_tries=2),
         SizedKind("warp", sought, warp_perturbation, "shift", SHIFTS, wanted=_WANTED_OF_WARPS),
-        WaveKind(sought, dense.clearest_size(), num_classes),
+        WaveKind(sought, dense.clearest_size(), largest),
     ]
     leading = [kind for kind in others if kind.leads_enough]
     if not leading:  # there is nothing to compare with
